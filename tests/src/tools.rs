@@ -20,6 +20,11 @@ pub fn module() -> Result<PathBuf> {
     built("target/module/libkeystile.so", "make module")
 }
 
+/// Returns the native module with a hook that a request can make panic.
+pub fn panicking_module() -> Result<PathBuf> {
+    built("target/debug/libkeystile_panicking_module.so", "cargo build --package keystile-panicking-module")
+}
+
 pub fn envoy() -> Result<PathBuf> {
     built("target/tools/envoy", "./setup.sh envoy")
 }

@@ -734,10 +734,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Prefix => "the API key has an unknown prefix",
-            Self::Length => "the API key has a wrong length",
+            Self::Length => "the API key has a wrong length: it is not complete, or has more characters",
             Self::Alphabet => "the API key has a character outside 0-9 A-Z a-z",
             Self::Checksum => "the checksum of the API key is wrong: it was mistyped or truncated",
-            Self::NotCanonical => "the API key is not in its canonical encoding",
+            Self::NotCanonical => "the API key is not spelled as it was issued: send it unchanged",
             Self::Format => "the API key has an unknown format",
             Self::Tag | Self::Signature => "the API key was not issued here, or not for this user",
         })

@@ -37,7 +37,7 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Self::TooLong => "the token is too long",
             Self::Malformed => "the token is malformed",
-            Self::NotCanonical => "the token is not in its canonical encoding",
+            Self::NotCanonical => "the token is not spelled as it was issued: send it unchanged",
             Self::AlgorithmMismatch => "the algorithm of the token differs from that of its key",
             Self::AlgorithmUnsupported => "this edge cannot verify signatures of the algorithm of the token",
             Self::SignatureInvalid => "the signature of the token is invalid",

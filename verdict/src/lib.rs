@@ -46,8 +46,9 @@ pub use config::{
 };
 pub use credential::CredentialSource;
 pub use decision::{
-    Admission, Admitted, AmbiguousCredential, Checked, ClientAddress, Decision, Ended, Gate, Headers,
-    OpenStream, OpenStreamPolicy, OpenStreams, PassReason, Reason, Refusal, Request, Stripping, route,
+    Admission, Admitted, AmbiguousCredential, BareCredential, Checked, ClientAddress, Decision, Ended, Gate,
+    Headers, OpenStream, OpenStreamPolicy, OpenStreams, PassReason, Reason, Refusal, Request, Stripping,
+    route,
 };
 pub use identity::{Cache, ForeignIssuer, Identity};
 pub use response::{

@@ -607,7 +607,8 @@ impl<'r> Reader<'r> {
             self.report.note(
                 member(&node.path, "case_sensitive"),
                 "paths are compared ignoring case",
-                "the policy refuses spellings in another case (400, `path_read_alike`), since upstreams differ about them",
+                "the policy refuses spellings in another case that match another rule (400, `path_read_alike`), since upstreams \
+                 differ about them",
                 "let clients use one spelling",
             );
         }

@@ -319,7 +319,7 @@ fn rbac_by_route_is_found_by_the_name_of_the_filter() {
     let rule = |path: &str, needs: &str| (Value::Null, path.to_owned(), needs.to_owned());
     for (filter, of_route, expected) in [
         ("own-rbac", "own-rbac", vec![rule("/a/**", "null"), rule("/**", ADMIN)]),
-        // Envoy ignores the configuration of a filter that is not in the list, whatever its type is.
+        // Envoy ignores the configuration of a filter that is not in the list, regardless of its type.
         ("own-rbac", "envoy.filters.http.rbac", vec![rule("/**", ADMIN)]),
         ("envoy.filters.http.rbac", "own-rbac", vec![rule("/**", ADMIN)]),
     ] {
@@ -447,11 +447,10 @@ fn what_is_not_read_is_refused() {
 
     // A filter within another one, by a matcher or by name.
     let inner = admins_only("rbac");
-    let (_, config) = inner.split_once("typed_config: ").unwrap();
+    let config = inner.split_once("typed_config: ").unwrap().1.trim_end().strip_suffix(" }").unwrap();
     let outer = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher";
     let wrapped = format!(
-        "  - {{ name: outer, typed_config: {{ '@type': {outer}, extension_config: {{ name: rbac, typed_config: {} }} }} }}\n",
-        config.trim_end().trim_end_matches('}').to_owned() + "}"
+        "  - {{ name: outer, typed_config: {{ '@type': {outer}, extension_config: {{ name: rbac, typed_config: {config} }} }} }}\n"
     );
     let text = chain("", &wrapped, "{ domains: ['*'], routes: [] }");
     let error = import(&text, &ImportOptions::default()).unwrap_err().to_string();

@@ -4,9 +4,15 @@
 const QUOTING_PREFIXES: [&str; 4] =
     ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
 
+const ADDRESS: &str = "an IP address and a port, such as `127.0.0.1:8780`";
+
 /// Returns the serde error message without the quoted value and without Rust type names. `object` is the name of a map
 /// in the format, such as "a table".
 pub(crate) fn redact_value(message: &str, object: &str) -> String {
+    // The error of the standard library does not say what is valid.
+    if message == "invalid socket address syntax" {
+        return format!("expected {ADDRESS}");
+    }
     if !QUOTING_PREFIXES.iter().any(|start| message.starts_with(start)) {
         return message.to_owned();
     }
@@ -17,7 +23,8 @@ pub(crate) fn redact_value(message: &str, object: &str) -> String {
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "a map" => object,
         "a sequence" => "an array",
-        "socket address" => "an address and a port",
+        "socket address" => ADDRESS,
+        "a boolean" => "`true` or `false`",
         "string or map" | "variant identifier" => "a string",
         _ if expected.starts_with("struct ") => object,
         // `enum Name`, `tuple struct Name` and `newtype struct Name` are Rust type names.

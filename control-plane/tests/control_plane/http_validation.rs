@@ -23,7 +23,7 @@ async fn request_bodies_are_parsed_strictly() {
         ),
         (json!({ "subject": env.operator, "instant": -1 }), "`instant`: expected a whole number, 0 or more"),
         (json!({ "token": "a.b.c", "instant": 1 }), "`instant`: allowed only with `subject`"),
-        (json!({ "token": "a.b.c" }), "the token is not in its canonical encoding"),
+        (json!({ "token": "a.b.c" }), "the token is not spelled as it was issued"),
         (json!({ "token": 5 }), "`token`: expected a string"),
         (json!({ "tokens": "t" }), "`tokens`: unknown field `tokens`"),
         (json!({ "subject": env.operator, "reason": long }), "`reason`: expected at most 500 bytes"),

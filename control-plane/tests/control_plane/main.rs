@@ -29,6 +29,7 @@ mod replicas;
 mod revocations;
 mod rollout;
 mod secrets;
+mod settings_messages;
 mod shutdown;
 mod signing_keys;
 mod store;

@@ -72,7 +72,7 @@ last = watermark.instant;
 }
 }
 
-/// An earlier instant does not lower a watermark, and the outcome says which one applies.
+/// An earlier instant does not lower a watermark, and the outcome is the one that applies.
 async fn outcome_is_the_watermark_that_applies(env: TestEnv) {
 let service = env.service().await;
 let subject: Subject = env.operator.parse().unwrap();

@@ -9,10 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::worker::{Edge, TICK_EVENT, Worker};
+use crate::worker::{Edge, Period, TICK_EVENT, Worker};
 
 /// The period while there are open streams: `verdict` spreads its checks over ticks of this period.
 const STREAMS_PERIOD: Duration = Duration::from_millis(25);
+
+/// The period while many streams are ended, a few in each check: clients need time to read their responses.
+const ENDING_PERIOD: Duration = Duration::from_millis(10);
 
 /// The period of the main thread, and of the thread itself without open streams. A response of the control plane wakes the
 /// main thread at once, so that this is only how late metrics, retries and log lines are.
@@ -73,8 +76,11 @@ impl Members {
         let mut main_at = Instant::now();
         let mut period = MAIN_PERIOD;
         while self.wait(period) {
-            let woken = self.workers().iter().filter(|worker| worker.wake()).count();
-            period = if woken > 0 { STREAMS_PERIOD } else { MAIN_PERIOD };
+            period = match self.workers().iter().map(|worker| worker.wake()).max() {
+                Some(Period::Ending) => ENDING_PERIOD,
+                Some(Period::Streams) => STREAMS_PERIOD,
+                Some(Period::Idle) | None => MAIN_PERIOD,
+            };
             if main_at.elapsed() >= MAIN_PERIOD {
                 main_at = Instant::now();
                 self.edges().iter().for_each(|edge| edge.wake.commit(TICK_EVENT));

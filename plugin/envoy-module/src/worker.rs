@@ -33,6 +33,16 @@ pub(crate) const TICK_EVENT: u64 = 0;
 /// The minimum time between two reports of missing keys by one worker, in milliseconds. Clients can cause them.
 const MISSING_KEYS_INTERVAL_MS: u64 = 1000;
 
+/// How often a thread is woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Period {
+    /// There are no open streams.
+    Idle,
+    Streams,
+    /// Many streams are being ended.
+    Ending,
+}
+
 /// What all threads share, for one configuration.
 pub(crate) struct Edge {
     pub(crate) gate: Gate,
@@ -54,6 +64,8 @@ pub(crate) struct Worker {
     state: Mutex<State>,
     beacon: Mutex<Option<Beacon>>,
     has_streams: AtomicBool,
+    /// Whether many streams are ended, a few in each check.
+    is_ending: AtomicBool,
     /// The version by which all open streams have been checked, if there are any.
     enforced: AtomicU64,
     kept: AtomicU64,
@@ -133,6 +145,7 @@ impl Worker {
             }),
             beacon: Mutex::new(None),
             has_streams: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
             enforced: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             edge,
@@ -223,15 +236,19 @@ impl Worker {
         }
     }
 
-    /// Wakes the thread if it has open streams. Returns whether it has.
-    pub(crate) fn wake(&self) -> bool {
+    /// Wakes the thread if it has open streams. Returns when to do so again.
+    pub(crate) fn wake(&self) -> Period {
         let mut beacon = self.lock_beacon();
         if let Some(Beacon { wake, is_pending, .. }) = &mut *beacon
             && !std::mem::replace(is_pending, true)
         {
             wake.commit(CHECK_EVENT);
         }
-        beacon.is_some()
+        match (beacon.is_some(), self.is_ending.load(Ordering::Acquire)) {
+            (false, _) => Period::Idle,
+            (true, false) => Period::Streams,
+            (true, true) => Period::Ending,
+        }
     }
 
     /// Checks the open streams that are due. Those whose credential would be refused now get an event that ends them.
@@ -261,10 +278,7 @@ impl Worker {
         // Configurations of routes that Envoy has destroyed.
         routes.retain(|(route, lane)| Arc::strong_count(route) > 1 || !lane.streams.is_empty());
         self.publish_enforcement(&mut state, snapshot);
-        drop(state);
-        if has_more {
-            self.wake();
-        }
+        self.is_ending.store(has_more, Ordering::Release);
     }
 
     /// Returns why a stream that gets [`END_EVENT`] ends.

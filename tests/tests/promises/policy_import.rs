@@ -398,8 +398,8 @@ const CASES: [Case; 30] = [
     Case {
         name: "envoy_ignore_case",
         targets: &["GET /members", "GET /open/x", "GET /Members/x", "GET /MEMBERS", "GET /other"],
-        // Any path may be another spelling, so that all need a token, and other spellings are refused.
-        stricter: &["/other ", "/Members/x good", "/MEMBERS good"],
+        // Any path may be another spelling, so that all need a token.
+        stricter: &["/other "],
         dropped: &["rules[1].match"],
         ..CASE
     },

@@ -380,7 +380,9 @@ impl Policy {
         if let Some(name) = policy.identity.duplicate_header(&policy.identity_prefix) {
             return Err(PolicyError {
                 path: "identity".into(),
-                message: format!("the header `{name}` has two sources, or is similar to another one"),
+                message: format!(
+                    "two values would have the header `{name}`, or headers that upstreams do not distinguish from it, as `x-a` and `x_a`"
+                ),
             });
         }
         if !(MIN_MAX_BYTES..=MAX_TOKEN_BYTES).contains(&policy.tokens.max_bytes) {
@@ -444,8 +446,8 @@ impl PolicyMembers {
         if is_pattern(&self.tokens.issuer) || self.tokens.audiences.iter().any(is_pattern) {
             path = Some("tokens".into());
         }
-        let message = "an issuer or audience looks like a pattern, and is compared as it is. List each value, or leave the \
-                       member of a rule out for any; an issuer in `issuers` can have named parts (`issuer_parts`)";
+        let message = "an issuer or audience looks like a pattern, but is compared as it is: list each value. In a rule, leave \
+                       the member out for any value; an issuer in `issuers` can have named parts (`issuer_parts`)";
         path.map_or(Ok(()), |path| Err(PolicyError { path, message: message.into() }))
     }
 
@@ -531,7 +533,9 @@ impl TryFrom<String> for HeaderName {
         } else if is_header_name(&name) {
             Ok(Self(name))
         } else {
-            Err("must consist of a-z 0-9 - _ and must not be a header of HTTP framing")
+            Err(
+                "must consist of a-z 0-9 - _ (lower case), and must not be a header of HTTP framing such as `host`",
+            )
         }
     }
 }

@@ -151,7 +151,7 @@ impl de::Error for Error {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("{}, expected {expected}", type_name(&found)))
+        Self::new(format!("expected {expected}, found {}", type_name(&found)))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -159,7 +159,7 @@ impl de::Error for Error {
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(["unknown variant, expected one of `", &expected.join("`, `"), "`"].concat())
+        Self::new(["must be one of `", &expected.join("`, `"), "`"].concat())
     }
 
     /// Quotes the member name: names are not secret.
@@ -232,7 +232,8 @@ impl<'de> Deserializer<'de> for Node<'de> {
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0.as_u64() {
             Some(number) => visitor.visit_u64(number),
-            None => Err(self.wrong_type("a whole number, 0 or more")),
+            None if self.0.is_number() => Err(de::Error::custom("must be a whole number, 0 or more")),
+            None => Err(self.wrong_type("a whole number")),
         }
     }
 

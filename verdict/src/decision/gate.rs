@@ -44,6 +44,24 @@ pub struct Request<'r> {
     pub now: u64,
 }
 
+/// A credential without a request, for [`Gate::verify`].
+#[derive(Clone, Copy, Default)]
+pub struct BareCredential<'c> {
+    /// The credential, without the scheme or prefix that a location of the policy demands.
+    pub credential: &'c [u8],
+    /// The username that belongs to an API key, or empty.
+    pub username: &'c [u8],
+    /// The value of the header that accompanies a token (`pair` of a location), or empty.
+    pub paired: &'c [u8],
+}
+
+// Implemented by hand so that the credential is not printed.
+impl core::fmt::Debug for BareCredential<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("BareCredential(..)")
+    }
+}
+
 /// Decides about requests according to one policy.
 #[derive(Debug)]
 pub struct Gate {
@@ -211,7 +229,9 @@ impl Gate {
     ) -> Result<Admission, Refusal> {
         let found = self.find_credential(route, request)?;
         let snapshot = request.snapshot.ok_or(Reason::BundleMissing)?;
-        let identity = self.authenticate(&found, request.headers, snapshot, cache, verifier)?;
+        let kind = self.kind(&found.credential);
+        let username = self.username(kind, request.headers)?;
+        let identity = self.authenticate(&found.credential, kind, username, snapshot, cache, verifier)?;
         let refused = |reason| Refusal::new(reason, Some(Arc::clone(&identity)), route.rule);
         self.check_paired_header(&found, request.headers, &identity).map_err(refused)?;
         self.check_validity(&identity, snapshot, request.now).map_err(refused)?;
@@ -260,30 +280,85 @@ impl Gate {
         }
     }
 
+    /// Returns the credential that [`decide_with`](Self::decide_with) looks at, without verifying it. Returns `None` if
+    /// there is none, or no single one.
+    pub fn presented_credential<'r>(&self, request: &Request<'r>) -> Option<Cow<'r, [u8]>> {
+        let headers = request.headers.iter().copied();
+        let route = self.policy.rules.route(self.policy.unmatched, self.policy.path_case, headers).ok()?;
+        self.find_credential(&route, request).ok().map(|found| found.credential)
+    }
+
+    /// Verifies a credential without a request, as a rule without requirements does. A token that was issued together with
+    /// an API key needs it as `paired`, if a location of the policy demands the pair; so does any token, if all locations
+    /// do. `now` is in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the credential is refused, in report mode too.
+    pub fn verify(
+        &self,
+        bare: BareCredential<'_>,
+        snapshot: Option<&Snapshot>,
+        now: u64,
+        cache: &mut Cache,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let BareCredential { credential, username, paired } = bare;
+        let snapshot = snapshot.ok_or(Reason::BundleMissing)?;
+        if credential.is_empty() {
+            return Err(Reason::CredentialMissing.into());
+        }
+        let kind = self.kind(credential);
+        let username = if kind == CredentialKind::ApiKey { username } else { &[] };
+        let identity = self.authenticate(credential, kind, username, snapshot, cache, verifier)?;
+        let refused = |reason| Refusal::new(reason, Some(Arc::clone(&identity)), None);
+        let demands_pair = |source: &CredentialSource| source.pair_header().is_some();
+        let sources = &self.policy.credentials;
+        if sources.iter().all(demands_pair)
+            || identity.session().is_some() && sources.iter().any(demands_pair)
+        {
+            check_pair(&identity, paired).map_err(refused)?;
+        }
+        self.check_validity(&identity, snapshot, now).map_err(refused)?;
+        self.check_freshness(self.stale_policy(None), snapshot, &identity, now).map_err(refused)?;
+        Ok(identity)
+    }
+
+    fn kind(&self, credential: &[u8]) -> CredentialKind {
+        let mut prefixes = self.policy.api_keys.iter().flat_map(|api_keys| &api_keys.prefixes);
+        match prefixes.any(|prefix| credential.starts_with(prefix.as_str().as_bytes())) {
+            true => CredentialKind::ApiKey,
+            false => CredentialKind::Token,
+        }
+    }
+
+    /// Returns the username that accompanies an API key, or an empty value.
+    fn username<'r>(&self, kind: CredentialKind, headers: &Headers<'r>) -> Result<&'r [u8], Reason> {
+        match (&self.policy.api_keys, kind) {
+            (Some(api_keys), CredentialKind::ApiKey) => {
+                credential::paired_header(&api_keys.username_header, headers)
+            }
+            _ => Ok(&[]),
+        }
+    }
+
     /// Authenticates the credential, from the cache if the key that verified it is still in the bundle.
     fn authenticate(
         &self,
-        found: &PresentedCredential<'_, '_>,
-        headers: &Headers<'_>,
+        credential: &[u8],
+        kind: CredentialKind,
+        username: &[u8],
         snapshot: &Snapshot,
         cache: &mut Cache,
         verifier: &dyn SignatureVerifier,
     ) -> Result<Arc<Identity>, Refusal> {
-        let prefixes = self.policy.api_keys.iter().flat_map(|api_keys| &api_keys.prefixes);
-        let is_api_key =
-            prefixes.into_iter().any(|prefix| found.credential.starts_with(prefix.as_str().as_bytes()));
-        let username = match &self.policy.api_keys {
-            Some(api_keys) if is_api_key => credential::paired_header(&api_keys.username_header, headers)?,
-            _ => &[],
-        };
-        let key = cache.key(&found.credential, username);
+        let key = cache.key(credential, username);
         if let Some(identity) = cache.get(key).filter(|identity| identity.is_key_current(snapshot)) {
             return Ok(identity);
         }
-        let identity = Arc::new(if is_api_key {
-            self.verify_api_key(&found.credential, username, snapshot)?
-        } else {
-            self.verify_token(&found.credential, snapshot, cache, verifier)?
+        let identity = Arc::new(match kind {
+            CredentialKind::ApiKey => self.verify_api_key(credential, username, snapshot)?,
+            CredentialKind::Token => self.verify_token(credential, snapshot, cache, verifier)?,
         });
         cache.count_omitted_claims(identity.omitted_claims.into());
         cache.insert(key, Arc::clone(&identity));
@@ -377,10 +452,7 @@ impl Gate {
         identity: &Identity,
     ) -> Result<(), Reason> {
         let Some(header) = found.source.pair_header() else { return Ok(()) };
-        let sent = credential::paired_header(header, headers)?;
-        let matching =
-            identity.session().filter(|session| secret::constant_time_eq(session.as_bytes(), sent));
-        matching.map(|_| ()).ok_or(Reason::PairMismatch)
+        check_pair(identity, credential::paired_header(header, headers)?)
     }
 
     /// Checks whether a credential is still valid: times, watermarks, gaps in the issuance log, revocations. `now` is in
@@ -458,6 +530,19 @@ impl Gate {
         let grace = self.policy.outage_grace_seconds.saturating_mul(1000);
         Freshness::classify(snapshot, grace, now)
     }
+}
+
+/// How a credential is verified. Its prefix decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CredentialKind {
+    ApiKey,
+    Token,
+}
+
+/// Checks that a token was issued together with the API key that was sent beside it.
+fn check_pair(identity: &Identity, sent: &[u8]) -> Result<(), Reason> {
+    let matching = identity.session().filter(|session| secret::constant_time_eq(session.as_bytes(), sent));
+    matching.map(|_| ()).ok_or(Reason::PairMismatch)
 }
 
 /// Returns the decision for a refusal in this mode.

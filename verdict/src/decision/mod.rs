@@ -8,7 +8,7 @@ mod reason;
 pub mod route;
 
 pub use client::ClientAddress;
-pub use gate::{Gate, Headers, Request};
+pub use gate::{BareCredential, Gate, Headers, Request};
 pub use open_stream::{OpenStream, OpenStreamPolicy};
 pub use open_streams::{Admitted, Checked, Ended, OpenStreams};
 pub use reason::{AmbiguousCredential, Reason};

@@ -286,24 +286,26 @@ impl fmt::Display for Reason {
             }
             Self::Token(error) => return error.fmt(f),
             Self::ApiKey(error) => return error.fmt(f),
-            Self::GenerationUnknown => "the key generation of the API key is unknown",
+            Self::GenerationUnknown => "the API key is of a generation whose key this edge does not have",
             Self::ApiKeyExpired => "the API key has expired",
-            Self::TokenTypeWrong => "the type of the token is not that of an access token",
+            Self::TokenTypeWrong => "the type (`typ`) of the token is not accepted: it is for another purpose",
             Self::TokenIncomplete => "the token lacks a required claim",
             Self::SubjectMalformed => "the subject of the token has a control character",
             Self::LifetimeTooLong => "the lifetime of the token exceeds the maximum for its issuer",
             Self::PairMismatch => {
                 "the session id (`apiKey`) that was issued with the token is missing or another one"
             }
-            Self::KeyUnknown => "the signing key of the token is unknown",
-            Self::KeyAmbiguous => "the token names no key, and its issuer has more than one of its algorithm",
+            Self::KeyUnknown => "this edge has no key of the issuer with the `kid` of the token",
+            Self::KeyAmbiguous => "the token has no `kid`, and its issuer has several keys of its algorithm",
             Self::IssuerUnknown => "the issuer of the token is unknown",
             Self::AudienceMismatch => "the token is for another audience",
             Self::Expired => "the token has expired",
             Self::NotYetValid => "the token is not valid yet",
             Self::IssuedInFuture => "the token was issued in the future",
             Self::Watermark | Self::Revoked => "the credential is revoked",
-            Self::IssuanceUnknown => "the credential is not in the issuance log",
+            Self::IssuanceUnknown => {
+                "the credential was issued in a period whose records are lost, and is not known: request a new one"
+            },
             Self::NotCovered => "this edge does not know the revocation status of the credential yet",
             Self::BundleMissing => "this edge has no revocation list yet",
             Self::BundleStale | Self::BundleStaleDenied | Self::BundleStaleIssuedEarlier => {

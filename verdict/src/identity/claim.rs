@@ -122,7 +122,7 @@ fn has_affixes(text: &str, prefix: &str, suffix: &str) -> bool {
 const SHAPE: &str = "must be a string, a whole number, true or false, an array of these, or an object with one of `any_of`, \
                      `all_of`, `exact`, `path_variable`, `present`, `prefix` and `suffix`, or with both `prefix` and `suffix`";
 
-const PATTERN: &str = "looks like a pattern, and is compared as it is. Write {\"prefix\": text}, {\"suffix\": text}, \
+const PATTERN: &str = "looks like a pattern, but is compared as it is. Write {\"prefix\": text}, {\"suffix\": text}, \
                        {\"present\": true}, {\"path_variable\": name}, or {\"exact\": text} for this very text";
 
 impl ClaimMatcher {

@@ -134,7 +134,7 @@ impl ForeignIssuer {
             return None;
         }
         if audience_claim.is_some() {
-            return Some(("audiences", "is required with `audience_claim`: its accepted values"));
+            return Some(("audiences", "is required with `audience_claim`: list its accepted values"));
         }
         // Every accepted token has this `iss`, so that requiring it requires nothing.
         required_claims.iter().all(|(name, matcher)| claim::needs_member(&name.0, "iss") || matcher.accepts_any()).then_some((

@@ -169,6 +169,12 @@ impl Refresh {
         self.current.as_ref()
     }
 
+    /// Returns the entries of all objects that the current bundle or the one being fetched requires. A host that keeps
+    /// the bytes of objects drops those of all others.
+    pub fn objects(&self) -> impl Iterator<Item = &Entry> {
+        self.objects.entries()
+    }
+
     /// Returns the next request to send, if any is due. `now` is in milliseconds since the Unix epoch.
     pub fn poll(&mut self, now: u64) -> Option<FetchRequest> {
         if matches!(self.phase, Phase::Requested { at, .. } if now.saturating_sub(at) > self.timeout_ms()) {

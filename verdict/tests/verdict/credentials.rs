@@ -8,7 +8,7 @@ use token::{
     Claims, Fingerprint,
     api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
-use verdict::{Decision, Snapshot};
+use verdict::{BareCredential, Cache, Decision, Request, Snapshot, SoftwareVerifier};
 
 use crate::fixtures::{
     self, NOW, NOW_MS, alice_bearer, builder, claims, decision_code, gate_with, set_grant, signing_key,
@@ -490,5 +490,75 @@ fn companion_headers_are_stripped_with_the_credential() {
                 assert_eq!(forwarded.iter().any(|(header, _)| *header == name), kept, "{more} {path} {name}");
             }
         }
+    }
+}
+
+/// What a host without requests gets from [`verdict::Gate::verify`]: the reasons of a rule without requirements.
+#[test]
+fn verify_checks_a_bare_credential_as_a_rule_without_requirements_does() {
+    let gate = gate_with(POLICY);
+    let mut builder = with_generations();
+    let mint = |jti: &str, change: fn(&mut Claims)| {
+        let mut claims = Claims { jti: jti.into(), sid: None, ..claims() };
+        change(&mut claims);
+        signing_key().mint(&claims).expose().to_owned()
+    };
+    let (good, revoked) = (mint("1", |_| ()), mint("2", |_| ()));
+    builder.revoke(1, Fingerprint::digest(revoked.as_bytes())).unwrap();
+    let paired = mint("3", |claims| claims.sid = Some("api-1".into()));
+    let expired = mint("4", |claims| claims.exp = Some(NOW - 60));
+    let api_key = api_key(Kind::Signed, 42, "alice");
+    let snapshot = snapshot(&mut builder);
+    let verify = |credential: &str, username: &str, paired: &str, now: u64, snapshot| {
+        let bare = BareCredential {
+            credential: credential.as_bytes(),
+            username: username.as_bytes(),
+            paired: paired.as_bytes(),
+        };
+        let verified = gate.verify(bare, snapshot, now, &mut Cache::disabled(), &SoftwareVerifier);
+        verified.map(|identity| identity.subject().to_owned()).map_err(|refusal| refusal.reason().code())
+    };
+    let subject = Ok(claims().sub);
+    for (credential, username, pair, now, expected) in [
+        (&*good, "", "", NOW_MS, subject.clone()),
+        // A username belongs to an API key only.
+        (&*good, "alice", "", NOW_MS, subject.clone()),
+        (&*revoked, "", "", NOW_MS, Err("revoked")),
+        (&*expired, "", "", NOW_MS, Err("token_expired")),
+        // A location of the policy demands the pair, so that leaving it out is no way around it.
+        (&*paired, "", "api-1", NOW_MS, subject.clone()),
+        (&*paired, "", "", NOW_MS, Err("api_key_mismatch")),
+        (&*paired, "", "api-2", NOW_MS, Err("api_key_mismatch")),
+        (&*api_key, "alice", "", NOW_MS, Ok("OP0123456789/alice".into())),
+        (&*api_key, "bob", "", NOW_MS, Err("api_key_signature_invalid")),
+        (&*api_key, "", "", NOW_MS, Err("api_key_signature_invalid")),
+        ("", "", "", NOW_MS, Err("credential_missing")),
+        ("abc", "", "", NOW_MS, Err("token_malformed")),
+        (&*good, "", "", NOW_MS + 2 * 3_600_000, Err("token_expired")),
+    ] {
+        assert_eq!(verify(credential, username, pair, now, Some(&snapshot)), expected, "{credential}");
+        assert_eq!(verify(credential, username, pair, now, None), Err("bundle_missing"));
+    }
+}
+
+/// The credential that a request is decided by is found again, and no other.
+#[test]
+fn presented_credential_is_that_of_the_decision() {
+    let gate = gate_with(POLICY);
+    let mut builder = with_generations();
+    let snapshot = snapshot(&mut builder);
+    for (path, name, value, expected) in [
+        ("/x", "authorization", "Bearer a.b.c", Some("a.b.c")),
+        ("/x", "x-api-key", "key", Some("key")),
+        ("/header", "cookie", "session=a", None),
+        ("/cookie", "cookie", "session=a", Some("a")),
+        ("/x", "authorization", "Bearer a, Bearer b", None),
+        ("/x", "accept", "*/*", None),
+        ("/unmatched", "authorization", "Bearer a.b.c", None),
+    ] {
+        let headers = [(":method", &b"GET"[..]), (":path", path.as_bytes()), (name, value.as_bytes())];
+        let request = Request { headers: &headers, peer: None, snapshot: Some(&snapshot), now: NOW_MS };
+        let found = gate.presented_credential(&request);
+        assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{path} {name}: {value}");
     }
 }

@@ -373,7 +373,7 @@ fn b2_refusals_name_the_claim_of_the_policy() {
             json!({ "level": 3 }),
             "the token lacks a claim that this route requires: `level`",
         ),
-        (json!({}), json!({}), "the type of the token is not that of an access token"),
+        (json!({}), json!({}), "the type (`typ`) of the token is not accepted: it is for another purpose"),
     ] {
         let mut all = claims.clone();
         all.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());

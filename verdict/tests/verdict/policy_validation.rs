@@ -69,7 +69,7 @@ fn errors_have_their_path() {
         (
             r#"{ "header": "x-api-token" }"#,
             r#"["x-api-token", null]"#,
-            "`credentials[1]`: an array, expected",
+            "`credentials[1]`: expected an object, found an array",
         ),
         (r#""audience": "#, r#""realm": "a\"b", "audience": "#, "`realm`"),
         (r#""audience": "#, r#""identity_prefix": "", "audience": "#, "`identity_prefix`"),

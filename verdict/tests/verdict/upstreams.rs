@@ -181,20 +181,20 @@ fn reserved_header_names_are_refused() {
         ),
         (
             r#"{ "headers": { "subject": "x-a", "operator": "x-a" } }"#,
-            "`identity`: the header `x-a` has two sources",
+            "`identity`: two values would have the header `x-a`",
         ),
         (
             r#"{ "headers": { "subject": "x-a", "operator": "x_a" } }"#,
-            "`identity`: the header `x_a` has two sources",
+            "`identity`: two values would have the header `x_a`",
         ),
-        (r#"{ "headers": { "subject": "x-keystile-operator" } }"#, "`identity`: the header"),
-        (r#"{ "headers": { "subject": "x-keystile-report" } }"#, "`identity`: the header"),
-        (r#"{ "claims": { "x-keystile-subject": "name" } }"#, "`identity`: the header"),
-        (r#"{ "claims": { "x-a": "name", "x_a": "role" } }"#, "`identity`: the header"),
-        (r#"{ "headers": { "subject": "x-a" }, "claims": { "x-a": "name" } }"#, "`identity`: the header"),
+        (r#"{ "headers": { "subject": "x-keystile-operator" } }"#, "`identity`: two values"),
+        (r#"{ "headers": { "subject": "x-keystile-report" } }"#, "`identity`: two values"),
+        (r#"{ "claims": { "x-keystile-subject": "name" } }"#, "`identity`: two values"),
+        (r#"{ "claims": { "x-a": "name", "x_a": "role" } }"#, "`identity`: two values"),
+        (r#"{ "headers": { "subject": "x-a" }, "claims": { "x-a": "name" } }"#, "`identity`: two values"),
         (
             r#"{ "claims": { "x-a": "b" }, "assertion": { "header": "x_a", "secret": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "audience": "a" } }"#,
-            "`identity`: the header",
+            "`identity`: two values",
         ),
     ] {
         let error =

@@ -153,17 +153,17 @@ impl AmbiguousRequest {
 impl fmt::Display for AmbiguousRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Method => "the method is malformed",
-            Self::Host => "the host is malformed",
+            Self::Method => "the method is missing or malformed: it must be in upper case",
+            Self::Host => "the host is missing or malformed",
             Self::Path => "the path is malformed",
             Self::TooLong => "the path is too long",
             Self::EmptySegment => "the path has an empty segment",
             Self::DotSegment => "the path has a `.` or `..` segment",
-            Self::Separator => "the path has an encoded separator or a backslash",
-            Self::Parameters => "the path has parameters",
-            Self::NotCanonical => "the path has unnecessary percent-encoding",
+            Self::Separator => "the path has an encoded separator or a backslash, and could be read as another path",
+            Self::Parameters => "the path has parameters (`;`), and could be read as another path",
+            Self::NotCanonical => "the path has percent-encoding that is not needed: send the plain characters",
             Self::DoubleEncoding => "the path is percent-encoded twice",
-            Self::TrailingSlash => "the path is ambiguous because of its trailing slash",
+            Self::TrailingSlash => "the path could be read as another one, with or without a slash at its end",
             Self::EquivalentPath => {
                 "the path is ambiguous because of its case or extension, or of a dot or space at the end of a segment"
             }

@@ -37,7 +37,7 @@ pub(super) enum Part {
 impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let error = Err::<Self, _>;
-        let Some(rest) = text.strip_prefix('/') else { return error("does not start with `/`") };
+        let Some(rest) = text.strip_prefix('/') else { return error("must start with `/`") };
         let (mut parts, mut tail, mut has_wildcard) = (Vec::new(), Vec::new(), false);
         let mut remaining = rest.split('/').peekable();
         while let Some(segment) = remaining.next() {

@@ -1,0 +1,16 @@
+// The entry for other platforms: the option `module` is required.
+import { type Runtime, createGateOn } from '../gate.js';
+import type { Gate, GateOptions } from '../types.js';
+
+export * from './common.js';
+
+const runtime: Runtime = { module: undefined, refresh: 'poll' };
+
+/**
+ * Creates a gate. Call it once, outside of the handler of requests.
+ *
+ * @throws {Error} with the path in the policy and what is wrong with it
+ */
+export function createGate(options: GateOptions): Gate {
+  return createGateOn(runtime, options);
+}

@@ -1,0 +1,3 @@
+import { lab } from '../lab.mjs';
+
+export default lab;

@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     config::ConfigDuration,
+    domain::UnixMillis,
     domain::{Actor, EdgeId},
     edges::{self, CredentialSource, EdgeStatus, OldCredentialEnd},
     keys,
-    platform::clock::{self, Time},
+    platform::clock,
 };
 
 #[derive(Debug, Subcommand)]
@@ -148,7 +149,7 @@ async fn rotate(
         Some(file) => file.display().to_string(),
         None => edge_files::header(&rotated.credential).trim_end().to_owned(),
     })?;
-    let ends = output::format_time(Time::from_seconds(rotated.old_ends_at));
+    let ends = output::format_time(UnixMillis::from_seconds(rotated.old_ends_at));
     if file.is_none() {
         hint(
             "This is the content of the credential file, shown only once. Write it to a new file in the same folder, and \

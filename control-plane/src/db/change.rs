@@ -14,8 +14,8 @@ use sqlx::query;
 
 use super::{Store, StoreError, Write, row, versions};
 use crate::{
+    domain::UnixMillis,
     domain::{Actor, Event, Version},
-    platform::clock::Time,
 };
 
 /// What follows a durable change.
@@ -57,7 +57,7 @@ pub struct Change<'a> {
 pub struct Draft<'a> {
     write: Write,
     version: Option<Version>,
-    now: Time,
+    now: UnixMillis,
     actor: &'a Actor,
     after: &'a dyn AfterCommit,
     /// The events before the one that [`commit`](Self::commit) gets.
@@ -69,7 +69,7 @@ impl Store {
     pub async fn change<'a>(
         &self,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
         after: &'a dyn AfterCommit,
     ) -> Result<Change<'a>, StoreError> {
         let mut draft = self.draft(actor, now, after).await?;
@@ -81,7 +81,7 @@ impl Store {
     pub async fn draft<'a>(
         &self,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
         after: &'a dyn AfterCommit,
     ) -> Result<Draft<'a>, StoreError> {
         Draft::begin(self.write().await?, actor, now, after).await
@@ -91,7 +91,7 @@ impl Store {
     pub async fn draft_unanchored<'a>(
         &self,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
     ) -> Result<Draft<'a>, StoreError> {
         Draft::begin(self.write_unanchored().await?, actor, now, &Unobserved).await
     }
@@ -106,7 +106,7 @@ impl<'a> Draft<'a> {
     async fn begin(
         mut write: Write,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
         after: &'a dyn AfterCommit,
     ) -> Result<Self, StoreError> {
         versions::lock_version(&mut write).await?;
@@ -119,7 +119,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns the time of the change.
-    pub const fn now(&self) -> Time {
+    pub const fn now(&self) -> UnixMillis {
         self.now
     }
 
@@ -183,7 +183,7 @@ impl<'a> Change<'a> {
     }
 
     /// Returns the time of the change.
-    pub const fn now(&self) -> Time {
+    pub const fn now(&self) -> UnixMillis {
         self.draft.now()
     }
 
@@ -233,7 +233,7 @@ impl Upkeep {
     }
 
     /// Allocates a version. Must be the first write.
-    pub async fn allocate_version(&mut self, now: Time) -> Result<Version, StoreError> {
+    pub async fn allocate_version(&mut self, now: UnixMillis) -> Result<Version, StoreError> {
         versions::allocate_above(&mut self.0, now, Version::ZERO).await
     }
 
@@ -253,7 +253,7 @@ impl Upkeep {
 #[derive(Debug)]
 pub struct AuditLine<'a> {
     /// When the change was made.
-    pub at: Time,
+    pub at: UnixMillis,
     /// Who made it.
     pub actor: &'a Actor,
     /// What was done.

@@ -13,7 +13,7 @@ use super::{
     CommitListener, DatabaseFiles, Engine, Executor as _, ReadConnection, ReadTransaction, StoreError, Write,
     engine::DatabaseLocation, migrations, row, versions,
 };
-use crate::{domain::Version, platform::clock::Time};
+use crate::{domain::UnixMillis, domain::Version};
 
 /// How long a server is given to start or to recover from a crash.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -193,14 +193,14 @@ impl Store {
     }
 
     /// Returns the time of the database server; `None` for SQLite.
-    pub async fn clock(&self) -> Result<Option<Time>, StoreError> {
+    pub async fn clock(&self) -> Result<Option<UnixMillis>, StoreError> {
         if self.engine == Engine::Sqlite {
             return Ok(None);
         }
         let now = query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now")
             .fetch_one(self.reader().await?.connection())
             .await?;
-        Ok(Some(Time::from_millis(row::from_column(&now, "now")?)))
+        Ok(Some(UnixMillis::from_millis(row::from_column(&now, "now")?)))
     }
 
     /// Checks that the database can be written, by a change without effect.

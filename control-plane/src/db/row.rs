@@ -6,7 +6,7 @@ use sqlx::{Row as _, any::AnyRow, query};
 use token::Fingerprint;
 
 use super::{Executor, StoreError};
-use crate::domain::{OperatorId, Subject, UserName};
+use crate::domain::{OperatorId, Subject, UnixSeconds, UserName};
 
 pub(crate) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {
     Ok(row.try_get(column)?)
@@ -64,7 +64,7 @@ pub(crate) fn to_column(value: impl Into<u64>) -> i64 {
 }
 
 /// The expiry of a credential that never expires: the largest instant that a column can store.
-pub const NEVER_EXPIRES: u64 = i64::MAX.cast_unsigned();
+pub const NEVER_EXPIRES: UnixSeconds = UnixSeconds::new(i64::MAX.cast_unsigned());
 
 /// Converts a prefix bit by bit, as SQL has no unsigned integers.
 pub(crate) fn prefix_to_column(fingerprint: &Fingerprint) -> i64 {

@@ -8,6 +8,7 @@ mod foreign;
 mod ids;
 mod page;
 mod records;
+mod time;
 mod version;
 
 pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
@@ -24,4 +25,5 @@ pub use records::{
     IssuedFingerprint, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState, Tombstone,
     TombstoneKind, Watermark, WatermarkScope,
 };
+pub use time::{UnixMillis, UnixSeconds};
 pub use version::Version;

@@ -2,8 +2,8 @@ use super::queries as edges;
 use crate::{
     config,
     db::{StoreError, versions},
+    domain::UnixMillis,
     domain::{Edge, EdgeReport, Page, PageRequest, Version},
-    platform::clock::Time,
     revocation::{revocations, watermarks},
     service::Service,
 };
@@ -67,7 +67,7 @@ impl EdgeList {
     /// Returns whether an edge requests manifests and still does not enforce a version that is due.
     pub fn is_overdue(&self, status: &EdgeStatus) -> bool {
         matches!(status.state, EdgeState::Live | EdgeState::Stale) && {
-            let enrolled = Time::from_seconds(status.edge.enrolled_at).millis();
+            let enrolled = UnixMillis::from_seconds(status.edge.enrolled_at).millis();
             !has_version(&status.edge, self.due, self.version) && enrolled < self.due.get()
         }
     }
@@ -123,12 +123,14 @@ pub async fn list_all_edges(service: &Service) -> Result<EdgeList, StoreError> {
 }
 
 /// Determines the state of an edge.
-pub(crate) fn edge_state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
+pub(crate) fn edge_state(service: &Service, edge: &Edge, now: UnixMillis) -> EdgeState {
     let lifetime = service.config.publisher.lifetime.get();
     match edge.last_seen_at {
         None => EdgeState::Unseen,
         // The time of the last request is rounded down to seconds.
-        Some(seen) if now > Time::from_seconds(seen.saturating_add(1)).plus(lifetime) => EdgeState::Silent,
+        Some(seen) if now > UnixMillis::from_seconds(seen.saturating_add(1)).plus(lifetime) => {
+            EdgeState::Silent
+        }
         Some(_) if edge.report.and_then(bundle_time).is_some_and(|at| now > at.plus(lifetime)) => {
             EdgeState::Stale
         }
@@ -137,14 +139,14 @@ pub(crate) fn edge_state(service: &Service, edge: &Edge, now: Time) -> EdgeState
 }
 
 /// Returns when the bundle of an edge was signed; `None` if the edge has none, or does not report it.
-pub fn bundle_time(report: EdgeReport) -> Option<Time> {
-    report.issued_at.filter(|at| report.version > Version::ZERO && *at > 0).map(Time::from_millis)
+pub fn bundle_time(report: EdgeReport) -> Option<UnixMillis> {
+    report.issued_at.filter(|at| report.version > Version::ZERO && *at > 0).map(UnixMillis::from_millis)
 }
 
 /// Returns whether a silent edge may still admit requests by its bundle.
-pub(crate) fn may_admit(service: &Service, edge: &Edge, now: Time) -> bool {
+pub(crate) fn may_admit(service: &Service, edge: &Edge, now: UnixMillis) -> bool {
     let config::Publisher { lifetime, outage_grace, .. } = &service.config.publisher;
     edge.last_seen_at.is_some_and(|seen| {
-        now <= Time::from_seconds(seen.saturating_add(1)).plus(lifetime.get()).plus(outage_grace.get())
+        now <= UnixMillis::from_seconds(seen.saturating_add(1)).plus(lifetime.get()).plus(outage_grace.get())
     })
 }

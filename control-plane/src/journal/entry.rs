@@ -10,7 +10,7 @@ use token::Fingerprint;
 
 use crate::{
     db::NEVER_EXPIRES,
-    domain::{Tombstone, TombstoneKind, Version, Watermark},
+    domain::{Tombstone, TombstoneKind, UnixSeconds, Version, Watermark},
     revocation::watermarks,
 };
 
@@ -34,11 +34,11 @@ pub enum EntryKind {
         fingerprint: String,
         /// Seconds; absent if the credential never expires.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_at: Option<u64>,
+        expires_at: Option<UnixSeconds>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// Seconds.
-        revoked_at: u64,
+        revoked_at: UnixSeconds,
     },
     /// A revocation was undone.
     Unrevoked { fingerprint: String },
@@ -46,13 +46,13 @@ pub enum EntryKind {
     Watermark {
         scope: String,
         id: String,
-        instant: u64,
+        instant: UnixSeconds,
         /// Seconds; absent if the watermark is kept forever.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        ends_at: Option<u64>,
+        ends_at: Option<UnixSeconds>,
     },
     /// Something was deleted, or its end was set: see [`Tombstone`].
-    Gone { what: String, id: String, at: u64 },
+    Gone { what: String, id: String, at: UnixSeconds },
     /// The permissions of a subject have changed.
     Granted { subject: String },
     /// The state of the store when the entries before were written: see [`JournalMark`].
@@ -120,7 +120,7 @@ pub struct JournalContent {
     /// Watermarks with their versions.
     pub watermarks: Vec<(Version, Watermark)>,
     /// Version and instant of each tombstone.
-    pub gone: HashMap<(TombstoneKind, String), (Version, u64)>,
+    pub gone: HashMap<(TombstoneKind, String), (Version, UnixSeconds)>,
     /// The version in which the permissions of each subject last changed.
     pub granted: BTreeMap<String, Version>,
     /// All marks in the order of the file.
@@ -146,11 +146,11 @@ pub(super) struct FileExtent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalRevocation {
     /// Seconds; [`NEVER_EXPIRES`] if the credential never expires.
-    pub expires_at: u64,
+    pub expires_at: UnixSeconds,
     /// The reason that was given.
     pub reason: Option<String>,
     /// Seconds.
-    pub revoked_at: u64,
+    pub revoked_at: UnixSeconds,
 }
 
 /// The state of the store when the entries before this one were written. They are all entries of the store up to

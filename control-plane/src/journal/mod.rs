@@ -39,11 +39,8 @@ use crate::{
     accounts::grants,
     audit,
     db::{Executor, NEVER_EXPIRES, Store, StoreError, versions},
-    domain::{Revocation, RevocationChange, Version},
-    platform::{
-        clock::Time,
-        data_dir::{DataDir, TempFile},
-    },
+    domain::{Revocation, RevocationChange, UnixMillis, Version},
+    platform::data_dir::{DataDir, TempFile},
     revocation::{revocations, watermarks},
 };
 
@@ -267,7 +264,7 @@ impl Journal {
         &self,
         executor: &mut impl Executor,
         recorded: &JournalContent,
-        now: Time,
+        now: UnixMillis,
     ) -> Result<bool, CatchUpError> {
         let path = self.path.clone();
         let mut draft = run_blocking(move || TempFile::for_path(&path))

@@ -30,8 +30,9 @@ pub(super) async fn load(
         return Ok(None);
     }
     let gaps = gaps::list(read).await?.into_iter().filter(|gap| gap.version.is_some());
-    let gaps =
-        gaps.map(|gap| Gap { issued_after: gap.issued_after, issued_until: gap.issued_until }).collect();
+    let gaps = gaps
+        .map(|gap| Gap { issued_after: gap.issued_after.get(), issued_until: gap.issued_until.get() })
+        .collect();
     Ok(Some(ClosedGaps { gaps, known: gaps::known_credentials(read).await? }))
 }
 

@@ -10,13 +10,9 @@ use super::{
 };
 use crate::{
     db::{Store, versions},
-    domain::{Actor, Event, Version},
+    domain::{Actor, Event, UnixMillis, Version},
     journal::{Continuity, Journal, PUBLISHER_TIMEOUT},
-    platform::{
-        clock::{Clock, Time},
-        data_dir::DataDir,
-        telemetry::Metrics,
-    },
+    platform::{clock::Clock, data_dir::DataDir, telemetry::Metrics},
     restore::refuse_after_restore,
     service::Service,
 };
@@ -106,7 +102,7 @@ impl BundlePublisher {
     }
 
     /// Loads the changes from the store. If the database was rolled back, loads all of it under a new version.
-    async fn load(&mut self, as_of: Time) -> Result<(), PublishError> {
+    async fn load(&mut self, as_of: UnixMillis) -> Result<(), PublishError> {
         let published = self.latest.borrow().version;
         let (lost, kept) = match self.state.load(&self.store).await {
             // The database may have been rolled back again while the whole state was loaded.
@@ -128,7 +124,7 @@ impl BundlePublisher {
         &mut self,
         lost: Version,
         kept: Version,
-        as_of: Time,
+        as_of: UnixMillis,
     ) -> Result<(), PublishError> {
         let took_version = take_version_above(&self.store, lost, kept, as_of).await?;
         // Nothing is published before the merge: until then edges keep the bundle that contains the lost revocations.
@@ -153,7 +149,7 @@ impl BundlePublisher {
     }
 
     /// Does what [`publish`](Self::publish) does, as of a given time. This function is cancel safe.
-    async fn publish_as_of(&mut self, as_of: Time, sign: SignMode) -> Result<(), PublishError> {
+    async fn publish_as_of(&mut self, as_of: UnixMillis, sign: SignMode) -> Result<(), PublishError> {
         self.publish_within(MAX_CHECKPOINTS, as_of, sign).await
     }
 
@@ -162,7 +158,7 @@ impl BundlePublisher {
     async fn publish_within(
         &mut self,
         max_checkpoints: usize,
-        as_of: Time,
+        as_of: UnixMillis,
         sign: SignMode,
     ) -> Result<(), PublishError> {
         self.load(as_of).await?;
@@ -216,7 +212,7 @@ async fn take_version_above(
     store: &Store,
     published: Version,
     kept: Version,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<bool, PublishError> {
     let mut draft = store.draft_unanchored(&Actor::System, || now).await?;
     let found = versions::current(draft.db()).await?;
@@ -231,14 +227,14 @@ async fn take_version_above(
 }
 
 /// Allocates a version without any other change.
-async fn allocate_version(store: &Store, now: Time) -> Result<(), PublishError> {
+async fn allocate_version(store: &Store, now: UnixMillis) -> Result<(), PublishError> {
     let mut upkeep = store.upkeep().await?;
     upkeep.allocate_version(now).await?;
     Ok(upkeep.commit().await?)
 }
 
 /// Makes a new version the checkpoint, unless another publisher has moved the checkpoint from `held` already.
-async fn move_checkpoint(store: &Store, held: Version, now: Time) -> Result<(), PublishError> {
+async fn move_checkpoint(store: &Store, held: Version, now: UnixMillis) -> Result<(), PublishError> {
     let mut upkeep = store.upkeep().await?;
     let version = upkeep.allocate_version(now).await?;
     if versions::current(upkeep.db()).await?.checkpoint == held {

@@ -10,9 +10,9 @@ use bundle::{
 use super::{Publication, PublishError, state::BundleState};
 use crate::{
     config,
-    domain::Version,
+    domain::{UnixMillis, Version},
     keys::publisher_keys::PublisherKeys,
-    platform::{clock::Time, data_dir::DataDir},
+    platform::data_dir::DataDir,
 };
 
 /// How long a checkpoint is valid. A holder of a stolen tail key can show an older tail to a freshly started edge for as
@@ -44,7 +44,7 @@ pub(super) struct BundleSigner {
 /// A signed checkpoint.
 struct Checkpoint {
     version: Version,
-    issued_at: Time,
+    issued_at: UnixMillis,
     object: Object,
 }
 
@@ -59,20 +59,20 @@ impl BundleSigner {
     pub(super) fn sign(
         &mut self,
         state: &mut BundleState,
-        as_of: Time,
+        as_of: UnixMillis,
     ) -> Result<(Publication, Vec<Object>), PublishError> {
         self.reload_keys();
         // A clock that is set back must not make a manifest look older than its predecessor of the same version.
         let same = self.last_signed_position().filter(|(version, _)| *version == state.version());
         let issued_at = as_of.millis().max(same.map_or(0, |(_, last)| last.saturating_add(1)));
         let built = state.build()?;
-        let checkpoint = self.checkpoint(state.checkpoint(), &built, Time::from_millis(issued_at))?;
+        let checkpoint = self.checkpoint(state.checkpoint(), &built, UnixMillis::from_millis(issued_at))?;
         let BuiltBundle { tail, mut objects, .. } = built;
         let draft = ManifestFields {
             delegation: &self.authority.signed,
             version: state.version().get(),
             issued_at,
-            expires_at: Time::from_millis(issued_at).plus(self.settings.lifetime.get()).millis(),
+            expires_at: UnixMillis::from_millis(issued_at).plus(self.settings.lifetime.get()).millis(),
             checkpoint: checkpoint.0,
             tail: &tail,
         };
@@ -88,7 +88,7 @@ impl BundleSigner {
 
     /// Returns `true` if the last manifest is of `version` and was issued so much later than `now` that edges would
     /// take the next manifest of this version for one from the future: the clock was set back in between.
-    pub(super) fn is_ahead_of(&self, now: Time, version: Version) -> bool {
+    pub(super) fn is_ahead_of(&self, now: UnixMillis, version: Version) -> bool {
         self.last_signed_position().is_some_and(|(signed, last)| {
             signed == version && last > now.plus(CLOCK_CORRECTION_TOLERANCE).millis()
         })
@@ -105,14 +105,14 @@ impl BundleSigner {
         &mut self,
         version: Version,
         built: &BuiltBundle,
-        now: Time,
+        now: UnixMillis,
     ) -> Result<Object, PublishError> {
         // The time of issue is derived from the version or the hour instead of the present moment, so that all publishers
         // of a database sign the same bytes, and an edge can fetch from any of them the object that another has named.
         // A version that a clock ahead has allocated lies in the future; then only the hour is used.
         let hour = now.millis() - now.millis() % CHECKPOINT_INTERVAL_MS;
         let is_past = version.get() <= now.plus(CLOCK_CORRECTION_TOLERANCE).millis();
-        let issued_at = Time::from_millis(if is_past { version.get().max(hour) } else { hour });
+        let issued_at = UnixMillis::from_millis(if is_past { version.get().max(hour) } else { hour });
         let is_current = |held: &&Checkpoint| held.version == version && held.issued_at == issued_at;
         if let Some(held) = self.checkpoint.as_ref().filter(is_current) {
             return Ok(held.object.clone());

@@ -21,7 +21,7 @@ use crate::{
         NEVER_EXPIRES, Store,
         versions::{self, BundleVersion},
     },
-    domain::{Grant, Revocation, RevocationChange, Version, Watermark},
+    domain::{Grant, Revocation, RevocationChange, UnixSeconds, Version, Watermark},
     revocation::{revocations, watermarks},
 };
 
@@ -35,11 +35,11 @@ pub(super) struct BundleState {
     /// The version of the last checkpoint; `None` before the first load.
     checkpoint: Option<Version>,
     /// The second before which expired rows were purged from the store.
-    purged_before: u64,
+    purged_before: UnixSeconds,
     /// The revocations of the list, by expiry in seconds.
-    expiring: BTreeSet<(u64, Fingerprint)>,
+    expiring: BTreeSet<(UnixSeconds, Fingerprint)>,
     /// The watermarks that refuse nothing after a second.
-    ending: HashMap<ScopeKey, u64>,
+    ending: HashMap<ScopeKey, UnixSeconds>,
 }
 
 /// The changes of the store since the last load.
@@ -68,7 +68,7 @@ impl BundleState {
             version: Version::ZERO,
             mark: 0,
             checkpoint: None,
-            purged_before: 0,
+            purged_before: UnixSeconds::EPOCH,
             expiring: BTreeSet::new(),
             ending: HashMap::new(),
         }
@@ -219,8 +219,8 @@ impl BundleState {
             return;
         }
         // A watermark is lowered only after a clock that was ahead has raised it.
-        if !self.builder.lower_watermark(scope, *instant) {
-            self.builder.raise_watermark(number.get(), scope, *instant);
+        if !self.builder.lower_watermark(scope, instant.get()) {
+            self.builder.raise_watermark(number.get(), scope, instant.get());
         }
         if *ends_at < NEVER_EXPIRES {
             self.ending.insert(scope.into(), *ends_at);
@@ -230,7 +230,7 @@ impl BundleState {
     }
 
     /// Removes everything that expired before a second.
-    fn remove_expired(&mut self, before: u64) {
+    fn remove_expired(&mut self, before: UnixSeconds) {
         let later = self.expiring.split_off(&(before, Fingerprint::from([0; 32])));
         for (_, fingerprint) in std::mem::replace(&mut self.expiring, later) {
             self.builder.remove_revocation(&fingerprint);

@@ -6,9 +6,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     db::{Store, StoreError, versions},
-    domain::Version,
+    domain::{UnixMillis, Version},
     edges, installation,
-    platform::clock::{Clock, Time},
+    platform::clock::Clock,
     service::Service,
 };
 
@@ -29,7 +29,7 @@ pub enum PublicationStatus {
     /// The version is not published yet.
     Pending {
         /// When a server last published a version of this database.
-        last: Option<Time>,
+        last: Option<UnixMillis>,
         /// The number of enrolled edges.
         edges: usize,
     },
@@ -68,7 +68,7 @@ impl RecordedPublications {
             let is_silent = self.clock.now() > published.at.plus(self.lifetime).plus(MAX_CLOCK_DIFFERENCE);
             if is_silent || Instant::now() >= deadline {
                 let edges = edges::list(&mut self.store.reader().await?).await?.len();
-                let last = (published.at > Time::from_seconds(0)).then_some(published.at);
+                let last = (published.at > UnixMillis::from_millis(0)).then_some(published.at);
                 return Ok(PublicationStatus::Pending { last, edges });
             }
             sleep(POLL_INTERVAL).await;

@@ -9,7 +9,9 @@ use crate::{
     accounts::grants,
     audit,
     db::{Executor, StoreError, versions},
-    domain::{Revocation, RevocationChange, Tombstone, Version, Watermark, WatermarkScope},
+    domain::{
+        Revocation, RevocationChange, Tombstone, UnixMillis, UnixSeconds, Version, Watermark, WatermarkScope,
+    },
     journal::{JournalContent, JournalMark, JournalRevocation, tombstones},
     revocation::{revocations, watermarks},
 };
@@ -47,7 +49,7 @@ pub struct MissingEntries {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreRollback {
     /// Seconds. The store lacks some of the credentials that were issued after this.
-    pub issued_after: u64,
+    pub issued_after: UnixSeconds,
 }
 
 impl MissingEntries {
@@ -75,7 +77,7 @@ pub(crate) async fn find_missing_entries(
 ) -> Result<MissingEntries, StoreError> {
     let shared = shared_history(executor, recorded).await?;
     let open = gaps::list(executor).await?.into_iter().filter(|gap| gap.version.is_none());
-    let open = open.map(|gap| Version::new(gap.issued_after.saturating_mul(1000))).min();
+    let open = open.map(|gap| Version::new(UnixMillis::from_seconds(gap.issued_after).millis())).min();
     let known = open.unwrap_or(Version::MAX).min(match shared {
         SharedHistory::Complete => Version::MAX,
         SharedHistory::UpTo(mark) => mark.version,
@@ -89,22 +91,23 @@ pub(crate) async fn find_missing_entries(
     }
     let mut missing_versions = Vec::new();
     missing.find_revocations(executor, recorded, &mut missing_versions).await?;
-    let raised: HashMap<WatermarkScope, (Version, u64, u64)> = watermarks::since(executor, Version::ZERO)
-        .await?
-        .into_iter()
-        .map(|(version, Watermark { scope, instant, ends_at })| (scope, (version, instant, ends_at)))
-        .collect();
+    let raised: HashMap<WatermarkScope, (Version, UnixSeconds, UnixSeconds)> =
+        watermarks::since(executor, Version::ZERO)
+            .await?
+            .into_iter()
+            .map(|(version, Watermark { scope, instant, ends_at })| (scope, (version, instant, ends_at)))
+            .collect();
     for (version, watermark) in recorded.watermarks.iter().filter(|(version, _)| *version > known) {
         let held = raised.get(&watermark.scope);
         if watermark.is_taken_back() {
             // If the version of the store is higher, the credential was revoked again later.
-            if held.is_some_and(|(held, instant, _)| *instant > 0 && held < version) {
+            if held.is_some_and(|(held, instant, _)| *instant > UnixSeconds::EPOCH && held < version) {
                 missing.taken_back.push(watermark.scope.clone());
                 missing_versions.push(*version);
             }
             continue;
         }
-        let is_weaker = |(_, instant, ends_at): &(Version, u64, u64)| {
+        let is_weaker = |(_, instant, ends_at): &(Version, UnixSeconds, UnixSeconds)| {
             *instant < watermark.instant || *ends_at < watermark.ends_at
         };
         if held.is_none_or(is_weaker) {
@@ -119,7 +122,7 @@ pub(crate) async fn find_missing_entries(
         .collect();
     for ((gone, id), (version, at)) in &recorded.gone {
         let is_known =
-            |(held, ends_at): &(Version, u64)| held >= version && (!gone.is_end() || ends_at <= at);
+            |(held, ends_at): &(Version, UnixSeconds)| held >= version && (!gone.is_end() || ends_at <= at);
         if *version > known && !buried.get(&(*gone, id.clone())).is_some_and(is_known) {
             missing.gone.push(Tombstone { kind: *gone, id: id.clone(), at: *at });
             missing_versions.push(*version);
@@ -229,7 +232,7 @@ async fn find_rollback(
     missing_versions: Vec<Version>,
 ) -> Result<Option<StoreRollback>, StoreError> {
     let found = gaps::list(executor).await?.iter().map(|gap| gap.found_at).max();
-    let is_new = |millis: u64| found.is_none_or(|found| millis / 1000 > found);
+    let is_new = |millis: u64| found.is_none_or(|found| UnixSeconds::new(millis / 1000) > found);
     let last_known = match shared {
         SharedHistory::UpTo(mark) => Some(mark.at),
         SharedHistory::Complete | SharedHistory::Nothing => None,
@@ -248,5 +251,7 @@ async fn find_rollback(
     let Some(unknown) = unknown.min() else { return Ok(None) };
     // Audit entries after that were written by a process that did not notice the rollback.
     let last = audit::latest_until(executor, unknown).await?.or(last_known).unwrap_or_default();
-    Ok(Some(StoreRollback { issued_after: (last / 1000).saturating_sub(MAX_ISSUE_DELAY_SECS) }))
+    Ok(Some(StoreRollback {
+        issued_after: UnixSeconds::new(last / 1000).saturating_sub(MAX_ISSUE_DELAY_SECS),
+    }))
 }

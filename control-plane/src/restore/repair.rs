@@ -16,10 +16,10 @@ use crate::{
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
     db::{Store, StoreError, versions},
-    domain::{Actor, ApiKeyState, Event, IssuanceGap, Version, WatermarkScope},
+    domain::{Actor, ApiKeyState, Event, IssuanceGap, UnixMillis, UnixSeconds, Version, WatermarkScope},
     journal::{CatchUpError, Journal},
     keys::{SigningKeyError, retire_key, signing_keys, tag_keys},
-    platform::{clock::Time, data_dir::DataDir},
+    platform::data_dir::DataDir,
     revocation::{
         AccessScope, RevocationTarget, RevokeError, revocations, revoke, unrevoke::TAKEN_BACK_RETENTION_SECS,
         watermarks,
@@ -73,7 +73,7 @@ impl DatabaseExamination {
 pub async fn examine_database(
     data_dir: &DataDir,
     config: &Config,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<DatabaseExamination, RepairError> {
     let store = Store::attach(&config.store.url, data_dir.path()).await?;
     examine_store(&store, data_dir, now).await
@@ -83,7 +83,7 @@ pub async fn examine_database(
 async fn examine_store(
     store: &Store,
     data_dir: &DataDir,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<DatabaseExamination, RepairError> {
     let recorded = Journal::new(data_dir).read().await.map_err(RepairError::Journal)?;
     let mut read = store.read().await?;
@@ -116,7 +116,7 @@ pub enum GapStart {
     /// At the time that the merge of the journal has found.
     AsFound,
     /// At this second, when the backup was made.
-    At(u64),
+    At(UnixSeconds),
 }
 
 /// The result of a repair.

@@ -24,17 +24,13 @@ use crate::{
         AfterCommit, Change, DatabaseFiles, Draft, Engine, PublishedVersions, Store, StoreError, Unobserved,
         Upkeep, versions,
     },
-    domain::{Actor, Event, Version},
+    domain::{Actor, Event, UnixMillis, Version},
     edges::last_seen::LastSeenRecorder,
     issuers::missing_keys::MissingKeys,
     journal::{COMMAND_TIMEOUT, Journal},
     keys::{keyring::SharedKeyring, signing_keys},
     limits::rates::OperatorRates,
-    platform::{
-        clock::{Clock, Time},
-        data_dir::DataDir,
-        telemetry::Metrics,
-    },
+    platform::{clock::Clock, data_dir::DataDir, telemetry::Metrics},
 };
 pub use error::{OpenError, ReloadKeysError};
 
@@ -67,7 +63,7 @@ pub struct Service {
     publications: OnceLock<Box<dyn PublishedVersions>>,
     metrics: Metrics,
     /// The time that had passed at the last purge, and the uptime then.
-    pub(crate) seen: Mutex<Option<(Time, Duration)>>,
+    pub(crate) seen: Mutex<Option<(UnixMillis, Duration)>>,
     /// The background tasks, until [`workers`](Self::workers) hands them over.
     workers: sync::Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     /// When a probe write last succeeded.
@@ -90,7 +86,7 @@ impl Service {
     }
 
     /// Returns the present time.
-    pub fn now(&self) -> Time {
+    pub fn now(&self) -> UnixMillis {
         self.clock.now()
     }
 

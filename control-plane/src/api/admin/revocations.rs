@@ -13,7 +13,7 @@ use crate::{
         extract::{caller::Caller, json::StrictJson},
         problem::Problem,
     },
-    domain::Version,
+    domain::{UnixSeconds, Version},
     edges::{self, RolloutStatus},
     maintenance::{self, ClockError},
     revocation::{self, DurableRevocation, RevocationOutcome, RevocationTarget, RevokeError},
@@ -33,7 +33,7 @@ pub(in crate::api) struct RevocationRequest {
     subject: Option<String>,
     /// Unix time in seconds; allowed only with `subject`.
     #[serde(default)]
-    instant: Option<u64>,
+    instant: Option<UnixSeconds>,
     #[serde(default)]
     reason: Option<String>,
 }
@@ -47,7 +47,7 @@ pub(in crate::api) struct RevocationResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    instant: Option<u64>,
+    instant: Option<UnixSeconds>,
     /// Present if the request has `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     edges: Option<RolloutCounts>,

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     db::{StoreError, Write},
+    domain::UnixMillis,
     domain::{Actor, ApiKeyId, ApiKeyState, Event, Version},
-    platform::clock::Time,
     revocation::revocations,
     service::Service,
 };
@@ -41,7 +41,7 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
 /// disabled again; a key that was revoked otherwise stays revoked. Returns the keys that are valid again.
 pub(crate) async fn take_back_expiry(
     write: &mut Write,
-    now: Time,
+    now: UnixMillis,
     version: Version,
 ) -> Result<Vec<ApiKeyId>, StoreError> {
     let mut restored = Vec::new();

@@ -5,8 +5,7 @@ use token::Fingerprint;
 use super::queries as api_keys;
 use crate::{
     db::{NEVER_EXPIRES, StoreError, Write},
-    domain::{ApiKey, ApiKeyState, Revocation, Version, WatermarkScope},
-    platform::clock::Time,
+    domain::{ApiKey, ApiKeyState, Revocation, UnixMillis, UnixSeconds, Version, WatermarkScope},
     revocation::revocations::{self, RevokeOutcome},
 };
 
@@ -27,7 +26,7 @@ pub(crate) async fn revoke_key(
     write: &mut Write,
     key: &ApiKey,
     reason: &str,
-    now: Time,
+    now: UnixMillis,
     version: Version,
 ) -> Result<bool, StoreError> {
     let revocation = Revocation {
@@ -46,7 +45,7 @@ pub(crate) async fn make_revocation_permanent(
     write: &mut Write,
     fingerprint: &Fingerprint,
     reason: Option<&str>,
-    now: Time,
+    now: UnixMillis,
     version: Version,
 ) -> Result<bool, StoreError> {
     let Some(key) = api_keys::find_by_fingerprint(write, fingerprint).await? else { return Ok(false) };
@@ -72,9 +71,9 @@ pub(crate) struct RevokedKeys {
 pub(crate) async fn revoke_keys_in_scope(
     write: &mut Write,
     scope: &WatermarkScope,
-    until: u64,
+    until: UnixSeconds,
     reason: &str,
-    now: Time,
+    now: UnixMillis,
     version: Version,
 ) -> Result<RevokedKeys, StoreError> {
     let keys = api_keys::list_in_scope(write, scope, until).await?;

@@ -2,9 +2,9 @@ use super::queries as auth_keys;
 use crate::{
     credentials::{queries::coverage, tokens::mint::MAX_ISSUE_SKEW_SECS},
     db::{StoreError, Write},
+    domain::UnixMillis,
     domain::{Actor, AuthKeyId, CoreError, ErrorKind, Event, Version, Watermark, WatermarkScope},
     limits::operator as operator_limits,
-    platform::clock::Time,
     revocation::{AccessScope, watermarks::raise_to_now},
     service::Service,
 };
@@ -77,7 +77,7 @@ pub(crate) async fn end_auth_key(
     service: &Service,
     write: &mut Write,
     id: &AuthKeyId,
-    now: Time,
+    now: UnixMillis,
     version: Version,
 ) -> Result<Option<Watermark>, StoreError> {
     if !auth_keys::delete(write, id).await? {

@@ -5,7 +5,7 @@ use token::Fingerprint;
 
 use crate::{
     db::{Executor, StoreError, Write, prefix_paging, row, versions},
-    domain::{Revocation, RevocationChange, Version},
+    domain::{Revocation, RevocationChange, UnixSeconds, Version},
 };
 
 /// The condition that a block of the base covers the credential of revocation `r`, and was built after the revocation.
@@ -67,7 +67,7 @@ pub async fn update_reason(
     write: &mut Write,
     fingerprint: &Fingerprint,
     reason: Option<&str>,
-    at: u64,
+    at: UnixSeconds,
     version: Version,
 ) -> Result<(), StoreError> {
     query(
@@ -88,7 +88,7 @@ pub async fn update_reason(
 pub async fn unrevoke(
     write: &mut Write,
     fingerprint: &Fingerprint,
-    at: u64,
+    at: UnixSeconds,
     version: Version,
 ) -> Result<bool, StoreError> {
     let done = query(
@@ -182,7 +182,7 @@ pub async fn page_by_prefix(
 pub async fn covered_by_base(
     executor: &mut impl Executor,
     from: u64,
-) -> Result<(Vec<(u64, Fingerprint)>, Option<u64>), StoreError> {
+) -> Result<(Vec<(UnixSeconds, Fingerprint)>, Option<u64>), StoreError> {
     let (low, high) = prefix_paging::prefix_range(from);
     let rows = query(concat!(
         "SELECT r.fingerprint, r.expires_at FROM revocations r \
@@ -195,7 +195,7 @@ pub async fn covered_by_base(
     .bind(row::to_column(prefix_paging::PAGE_SIZE))
     .fetch_all(executor.connection())
     .await?;
-    let found: Vec<(u64, Fingerprint)> = rows
+    let found: Vec<(UnixSeconds, Fingerprint)> = rows
         .iter()
         .map(|from| Ok((row::from_column(from, "expires_at")?, row::parsed_text(from, "fingerprint")?)))
         .collect::<Result<_, StoreError>>()?;
@@ -221,7 +221,7 @@ pub async fn renew_covered(write: &mut Write, version: Version) -> Result<(), St
 pub async fn expiries_outside_base(
     executor: &mut impl Executor,
     kids: &[String],
-) -> Result<Vec<u64>, StoreError> {
+) -> Result<Vec<UnixSeconds>, StoreError> {
     let mut expiries = Vec::new();
     for kid in kids {
         let rows = query(concat!(
@@ -255,7 +255,7 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 }
 
 /// Deletes the revocations of credentials that expired before a second, and returns their number.
-pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: UnixSeconds) -> Result<u64, StoreError> {
     let done = query("DELETE FROM revocations WHERE expires_at < $1")
         .bind(row::to_column(before))
         .execute(write.connection())

@@ -4,7 +4,7 @@ use sqlx::{any::AnyRow, query};
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{AnySubject, AuthKeyId, Subject, Version, Watermark, WatermarkScope},
+    domain::{AnySubject, AuthKeyId, Subject, UnixSeconds, Version, Watermark, WatermarkScope},
 };
 
 /// Raises the watermark of a scope, and extends its retention. Lower values change nothing. Returns whether anything has
@@ -34,7 +34,7 @@ pub async fn raise(write: &mut Write, watermark: &Watermark, version: Version) -
 pub async fn take_back(
     write: &mut Write,
     scope: &WatermarkScope,
-    ends_at: u64,
+    ends_at: UnixSeconds,
     version: Version,
 ) -> Result<bool, StoreError> {
     let (kind, id) = columns(scope);
@@ -71,7 +71,7 @@ pub async fn highest_applicable(
     subject: &Subject,
     auth_key: Option<&AuthKeyId>,
     session: Option<&str>,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<UnixSeconds>, StoreError> {
     Ok(latest_instant(executor, kid, subject, auth_key, session).await?.map(|watermark| watermark.instant))
 }
 
@@ -101,7 +101,7 @@ pub async fn latest_instant(
 /// Returns the watermarks with an instant later than a second, except for those of retired keys.
 pub async fn list_later_than(
     executor: &mut impl Executor,
-    second: u64,
+    second: UnixSeconds,
 ) -> Result<Vec<Watermark>, StoreError> {
     let rows = query(
         "SELECT kind, id, instant, ends_at FROM watermarks WHERE instant > $1 AND instant < $2 ORDER BY kind, id",
@@ -117,7 +117,7 @@ pub async fn list_later_than(
 pub async fn lower(
     write: &mut Write,
     scope: &WatermarkScope,
-    instant: u64,
+    instant: UnixSeconds,
     version: Version,
 ) -> Result<(), StoreError> {
     let (kind, id) = columns(scope);
@@ -155,7 +155,7 @@ pub async fn count_since(executor: &mut impl Executor, version: Version) -> Resu
 }
 
 /// Deletes the watermarks whose covered credentials all expired before a second, and returns their number.
-pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: UnixSeconds) -> Result<u64, StoreError> {
     let done = query("DELETE FROM watermarks WHERE ends_at < $1")
         .bind(row::to_column(before))
         .execute(write.connection())

@@ -15,7 +15,7 @@ const MAX_PENDING: usize = 256;
 /// The maximum number of keys that are remembered. More keys than any deployment has.
 const MAX_KEYS: usize = 1000;
 
-/// What is to be verified.
+/// What has to be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
     algorithm: Algorithm,

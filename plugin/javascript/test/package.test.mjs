@@ -15,6 +15,16 @@ test('the package has the files of files.txt', async () => {
   assert.deepEqual(files, expected);
 });
 
+test('the pages of the documentation have the code that the tests run', async () => {
+  const projects = await readdir('projects');
+  assert.ok(projects.length > 0);
+  for (const project of projects) {
+    const page = await readFile(`${ROOT}/docs/javascript/${project}.md`, 'utf8');
+    const [, code] = /```ts\n(.*?)```/s.exec(page);
+    assert.equal(code, await readFile(`projects/${project}/main.ts`, 'utf8'), project);
+  }
+});
+
 test('publint and attw find nothing', async () => {
   await run(`${BIN}/publint`, ['run', '--strict', `${ROOT}/target/npm`]);
   const [tarball] = (await readdir('.')).filter((name) => name.endsWith('.tgz'));

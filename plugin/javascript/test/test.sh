@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests target/npm/ as a user gets it: packed, installed into empty projects, type-checked, and run in every JavaScript
-# runtime. `test.sh FILE...` runs only these files.
+# runtime. `test.sh FILE...` runs only these files, `test.sh bench.mjs ARGUMENT...` the benchmark.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -31,6 +31,9 @@ for project in "$TESTS"/projects/*/; do
 done
 
 cd "$WORK"
+if [[ ${1:-} == bench.mjs ]]; then
+    exec node "$@"
+fi
 files=("$@")
 ((${#files[@]})) || files=(package.test.mjs gate.test.mjs runtimes.test.mjs)
 node --test --test-reporter=spec --test-concurrency=1 "${files[@]}"

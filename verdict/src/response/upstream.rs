@@ -414,20 +414,27 @@ impl Gate {
         }
     }
 
+    /// Returns whether an upstream could take a header of this name for an identity header. A request of a client never keeps
+    /// one.
+    pub fn is_identity_header(&self, name: &str) -> bool {
+        let is_other = || self.names().others.iter().any(|other| eq_normalized(name, other));
+        // No identity header has the form of a pseudo-header.
+        !name.starts_with(':') && (name_has_prefix(name, &self.policy().identity_prefix) || is_other())
+    }
+
     fn strip_header<'a>(
         &self,
         name: &str,
         value: &'a [u8],
         stripped: Option<&[CredentialSource]>,
     ) -> Stripped<'a> {
-        let PolicyMembers { identity_prefix, api_keys, .. } = &**self.policy();
-        // Pseudo-headers are required, and no identity header has their form.
+        let PolicyMembers { api_keys, .. } = &**self.policy();
+        // Pseudo-headers are required.
         let is_pseudo = name.starts_with(':');
         if is_connection(name) {
             return strip_connection_options(value);
         }
-        let is_other = || self.names().others.iter().any(|other| eq_normalized(name, other));
-        if !is_pseudo && (name_has_prefix(name, identity_prefix) || is_other()) {
+        if self.is_identity_header(name) {
             return Stripped::Removed;
         }
         let Some(sources) = stripped else { return Stripped::Unchanged };

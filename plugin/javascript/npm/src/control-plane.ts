@@ -42,7 +42,7 @@ export class ControlPlaneClient {
     this.#cache = cache === undefined ? platformCache() : (cache ?? undefined);
   }
 
-  /** Sends a request. Whatever fails is no response. */
+  /** Sends a request. A failure is no response. */
   async send(request: ControlPlaneRequest): Promise<ControlPlaneResponse> {
     const cached = await this.#cached(request);
     return cached ?? (await this.#send(request, {}));

@@ -116,7 +116,8 @@ class KeystileGate implements Gate {
     try {
       const url = splitUrl(request.url);
       const head = headOfRequest(request, url);
-      const decision = await this.#decide(head, options ?? {}, { request, url });
+      const pending = this.#decide(head, options ?? {}, { request, url });
+      const decision = pending instanceof Promise ? await pending : pending;
       return decision.outcome === 'refuse' ? { ...decision, response: responseOf(decision) } : decision;
     } catch (error) {
       this.#reportFailure(error);
@@ -166,18 +167,30 @@ class KeystileGate implements Gate {
     this.#refresher?.close();
   }
 
-  async #decide(head: Head, options: CheckOptions, source: Source | undefined): Promise<ForwardedDecision | Refused> {
+  /** Decides without a promise if nothing has to be waited for, as for a known credential. */
+  #decide(head: Head, options: CheckOptions, source: Source | undefined): Concluded | Promise<Concluded> {
     const waiting = this.#prepare(options);
-    if (waiting !== undefined) {
-      await waiting;
-    }
+    return waiting === undefined
+      ? this.#decideNow(head, options, source)
+      : waiting.then(() => this.#decideNow(head, options, source));
+  }
+
+  #decideNow(head: Head, options: CheckOptions, source: Source | undefined): Concluded | Promise<Concluded> {
     const peer = options.clientAddress ?? '';
     const ask: Ask = (question, answer) =>
       this.#core.call((core) => core.decide(head.text, head.count, peer, this.#now(), question, answer));
-    let outcome = JSON.parse(ask(0, undefined)) as Outcome;
-    if (outcome.outcome === 'signature') {
-      outcome = await this.#verifySignatures(outcome, ask);
-    }
+    const outcome = JSON.parse(ask(0, undefined)) as Outcome;
+    return outcome.outcome === 'signature'
+      ? this.#verifySignatures(outcome, ask).then((verified) => this.#conclude(verified, head, options, source))
+      : this.#conclude(outcome, head, options, source);
+  }
+
+  #conclude(
+    outcome: Outcome,
+    head: Head,
+    options: CheckOptions,
+    source: Source | undefined,
+  ): Concluded | Promise<Concluded> {
     switch (outcome.outcome) {
       case 'admit': {
         const { identity, code, isStale, edit } = outcome;
@@ -186,11 +199,8 @@ class KeystileGate implements Gate {
       case 'pass':
         return new PassedDecision(head, source, outcome.edit, outcome.reason, outcome.code);
       case 'refuse': {
-        const reported = this.#reportMissingKey(outcome.code, options);
-        if (reported !== undefined) {
-          await reported;
-        }
-        return refusedOf(outcome);
+        const refused = refusedOf(outcome);
+        return this.#reportMissingKey(outcome.code, options)?.then(() => refused) ?? refused;
       }
       default:
         return HOST_ERROR;
@@ -263,7 +273,7 @@ interface Source {
   readonly url: UrlParts;
 }
 
-type ForwardedDecision = AdmittedDecision | PassedDecision;
+type Concluded = AdmittedDecision | PassedDecision | Refused;
 
 /** Makes what an upstream may receive when it is read. */
 class Forwardable {

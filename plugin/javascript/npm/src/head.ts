@@ -46,12 +46,12 @@ export function headOfRequest(request: Request, url: UrlParts): Head {
   let text = `:method\n${request.method}\n:path\n${url.path}\n:authority\n${url.authority}\n`;
   let count = 3;
   // Fetch has the names in lower case. The URL has the host.
-  for (const [name, value] of request.headers) {
+  request.headers.forEach((value, name) => {
     if (name !== 'host') {
       text += `${name}\n${value}\n`;
       count += 1;
     }
-  }
+  });
   return { text, count };
 }
 

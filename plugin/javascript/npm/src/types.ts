@@ -168,7 +168,7 @@ export interface GateOptions {
 export interface Gate {
   /** The version of the bundle in use; 0 without one. */
   readonly version: number;
-  /** Decides about a request. It never rejects: whatever fails refuses the request. */
+  /** Decides about a request. It never rejects: any failure refuses the request. */
   check(request: Request, options?: CheckOptions): Promise<Decision>;
   /** Decides about the head of a request, for frameworks without `Request`. */
   checkHead(head: RequestHead, options?: CheckOptions): Promise<HeadDecision>;

@@ -3,6 +3,7 @@
 //! `bench [--quick] [PART..]` measures the named parts, or those that `make bench` runs, and writes
 //! target/bench/report.json, report.md and its plots. Progress goes to stderr.
 
+mod javascript;
 mod load;
 mod machine;
 mod plain;
@@ -35,7 +36,7 @@ struct Part {
     measure: fn(Scale) -> Result<Section>,
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part { name: "requests", on_demand: false, core: Some(1), measure: requests::measure },
     Part { name: "structures", on_demand: false, core: None, measure: structures::measure },
     Part { name: "scale-100m", on_demand: true, core: None, measure: structures::measure_100m },
@@ -43,6 +44,7 @@ const PARTS: [Part; 7] = [
     Part { name: "waiting", on_demand: false, core: Some(1), measure: waiting::measure },
     Part { name: "streams", on_demand: false, core: None, measure: streams::measure },
     Part { name: "tokens", on_demand: false, core: Some(1), measure: tokens::measure },
+    Part { name: "javascript", on_demand: false, core: None, measure: javascript::measure },
 ];
 
 /// The extent of the measurements.

@@ -32,12 +32,14 @@ demo: programs ## runs a tour with measured times: issue, 200, revoke, 401
 test: ## runs every check that CI runs
 	./setup.sh rust clippy envoy postgres wrk node npm_build npm_test deny
 	cargo fmt --all --check
-	$(MAKE) wasm
+	$(MAKE) wasm module
 	tests/sets/build.sh
 	$(LINTED) cargo build --locked --workspace --all-targets
 	BINDGEN=target/debug/keystile-bindgen $(MAKE) npm
 	target/debug/keystile-words .
 	$(IN_MEMORY) $(THREADS) $(LINTED) cargo test --locked --workspace
+	$(IN_MEMORY) $(THREADS) $(LINTED) tests/hosts.sh
+	$(IN_MEMORY) $(MAKE) sanitizer
 	@if [ "$$(id -u)" = 0 ]; then $(LINTED) cargo test --locked --workspace --lib -- --ignored; \
 	  else echo "Skipped, because they require root: tests that give files to another user"; fi
 	plugin/javascript/test/test.sh
@@ -77,7 +79,7 @@ mutants: ## changes the functions that .cargo/mutants.toml lists, one at a time;
 	@./setup.sh rust mutants
 	@./mutants.sh
 
-bench: wasm npm ## measures into target/bench/report.md, beside peers; ONLY="streams tokens" selects parts (docs/benchmarks.md), FLAGS=--quick is a trial
+bench: wasm module npm ## measures into target/bench/report.md, beside peers; ONLY="streams tokens" selects parts (docs/benchmarks.md), FLAGS=--quick is a trial
 	@./setup.sh envoy wrk node npm_test
 	@cargo build --locked --package keystile-tests --bin forge
 	@tests/sets/build.sh

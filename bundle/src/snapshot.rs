@@ -29,6 +29,7 @@ struct CheckpointState {
     keys: Vec<VerifyingKey>,
     /// Each generation once.
     generations: Vec<GenerationKey>,
+    key_set: Fingerprint,
     revocations: Shards<revocations::PrefixShard>,
     watermarks: Shards<watermarks::WatermarkShard>,
     /// `None` if there are no un-revocations.
@@ -151,6 +152,12 @@ impl Snapshot {
         self.refresh_due_at
     }
 
+    /// Returns a hash of all keys and of what selects them. While it is the same, [`key`](Self::key),
+    /// [`issuer_key`](Self::issuer_key) and [`generation_key`](Self::generation_key) return the same keys.
+    pub fn key_set(&self) -> &Fingerprint {
+        &self.state.key_set
+    }
+
     /// Returns the token key of this deployment with this kid.
     pub fn key(&self, kid: &str) -> Option<&VerifyingKey> {
         let keys = &self.state.keys;
@@ -242,9 +249,11 @@ impl Snapshot {
 
     /// Returns the latest watermark among the scopes of a credential, in seconds since the Unix epoch.
     pub fn watermark(&self, scopes: impl IntoIterator<Item = impl Into<ScopeKey>>) -> Option<u64> {
+        // Most segments have no watermarks.
+        let tail = self.tail.iter().filter(|segment| segment.has_watermarks());
         let instant = |key: ScopeKey| {
             let in_checkpoint = self.state.watermarks.get(key.word()).and_then(|shard| shard.instant(key));
-            in_checkpoint.max(self.tail.iter().filter_map(|segment| segment.instant(key)).max())
+            in_checkpoint.max(tail.clone().filter_map(|segment| segment.instant(key)).max())
         };
         scopes.into_iter().map(Into::into).filter_map(instant).max()
     }
@@ -328,6 +337,7 @@ impl CheckpointState {
         Ok(Self {
             entry: *manifest.checkpoint(),
             checkpoint: Arc::clone(checkpoint),
+            key_set: hash_keys(&keys, &generations),
             keys,
             generations,
             revocations: Shards::from_all(revocations)
@@ -364,6 +374,26 @@ fn block_shards(block: &Block, objects: &Objects) -> Result<Shards<base::RibbonS
 /// Returns the sort key of the token keys.
 fn sort_key(key: &VerifyingKey) -> (Option<&str>, &str, &str) {
     (key.issuer(), key.kid(), key.algorithm().name())
+}
+
+/// Returns a hash of keys. The number of keys and the length of every text are encoded, so that the encoding is
+/// unambiguous.
+fn hash_keys(keys: &[VerifyingKey], generations: &[GenerationKey]) -> Fingerprint {
+    let mut encoded = Vec::from(u64::try_from(keys.len()).unwrap_or(u64::MAX).to_be_bytes());
+    for key in keys {
+        let issuer = key.issuer();
+        encoded.push(u8::from(issuer.is_some()));
+        for text in [issuer.unwrap_or_default(), key.kid(), key.algorithm().name()] {
+            encoded.extend(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            encoded.extend(text.as_bytes());
+        }
+        encoded.extend(key.thumbprint());
+    }
+    for key in generations {
+        encoded.push(key.generation());
+        encoded.extend(key.thumbprint());
+    }
+    Fingerprint::digest(&encoded)
 }
 
 /// Why no key of another issuer is for a token.

@@ -1,7 +1,7 @@
 //! Decides about requests: request + bundle + current time -> decision.
 //!
 //! * `config`: [`Policy`] is the plugin configuration, parsed strictly.
-//! * `credential` finds the credential in a request, and `identity` tells who it stands for. A [`Cache`] saves signature
+//! * `credential` finds the credential in a request, and `identity` names its subject. A [`Cache`] saves signature
 //!   verifications, and a host can provide a faster [`SignatureVerifier`].
 //! * `decision`: [`Gate::decide_with`] returns a [`Decision`]; [`route`] finds the rule for a request, and
 //!   [`OpenStreams`] are asked again while they last.

@@ -10,14 +10,18 @@ use crate::{
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
     db::NEVER_EXPIRES,
-    domain::{Actor, Event, OperatorId, WatermarkScope},
+    domain::{Actor, Event, OperatorId, Version, WatermarkScope},
     revocation::watermarks::raise_to_now,
     service::Service,
 };
 
 /// Deletes an operator with its users, roles and AuthKeys, and revokes everything that was issued to it. Returns the first
 /// version with the change.
-pub async fn delete_operator(service: &Service, actor: &Actor, id: &OperatorId) -> Result<u64, AccountError> {
+pub async fn delete_operator(
+    service: &Service,
+    actor: &Actor,
+    id: &OperatorId,
+) -> Result<Version, AccountError> {
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
     // The lock prevents issuing for the operator until the commit.

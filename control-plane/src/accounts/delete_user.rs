@@ -10,7 +10,7 @@ use crate::{
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
     db::{Executor, NEVER_EXPIRES},
-    domain::{Actor, ApiKey, AuthKey, Event, Subject},
+    domain::{Actor, ApiKey, AuthKey, Event, Subject, Version},
     revocation::watermarks::raise_to_now,
     service::Service,
 };
@@ -45,7 +45,7 @@ pub enum CreatedKeysPolicy {
 #[derive(Debug)]
 pub struct DeletedUser {
     /// The first version with the change.
-    pub version: u64,
+    pub version: Version,
     /// The keys that the user created for others. They are deleted or still valid, as requested.
     pub created: CreatedKeys,
 }

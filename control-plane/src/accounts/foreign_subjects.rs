@@ -13,7 +13,7 @@ use crate::{
     db::{StoreError, Write},
     domain::{
         Actor, Event, ForeignName, ForeignSubject, OperatorId, Page, PageRequest, PermissionHolder, RoleId,
-        RoleName,
+        RoleName, Version,
     },
     service::Service,
 };
@@ -25,7 +25,7 @@ pub async fn set_foreign_permission(
     actor: &Actor,
     subject: &ForeignName,
     document: Option<&str>,
-) -> Result<u64, AccountError> {
+) -> Result<Version, AccountError> {
     document.map(compile).transpose()?;
     check_issuer(service, subject)?;
     let mut change = service.change(actor).await?;
@@ -106,7 +106,7 @@ pub async fn list_foreign_subjects(
 pub(crate) async fn recompute_foreign_grants(
     write: &mut Write,
     subjects: impl IntoIterator<Item = ForeignName>,
-    version: u64,
+    version: Version,
 ) -> Result<u64, AccountError> {
     let mut changed = 0;
     for subject in subjects {

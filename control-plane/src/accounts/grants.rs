@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     db::Write,
-    domain::{OperatorId, RoleId, UserName},
+    domain::{OperatorId, RoleId, UserName, Version},
 };
 
 /// The users whose grants may have changed.
@@ -31,7 +31,7 @@ pub(crate) async fn recompute_grants(
     write: &mut Write,
     operator: &OperatorId,
     targets: GrantTargets<'_>,
-    version: u64,
+    version: Version,
 ) -> Result<u64, AccountError> {
     let one = match targets {
         GrantTargets::User(user) => Some(user),

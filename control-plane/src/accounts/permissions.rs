@@ -8,7 +8,7 @@ use super::{
     queries::{operators, users},
 };
 use crate::{
-    domain::{Actor, Event, PermissionHolder, Subject},
+    domain::{Actor, Event, PermissionHolder, Subject, Version},
     service::Service,
 };
 
@@ -19,7 +19,7 @@ pub async fn set_permission(
     actor: &Actor,
     subject: &Subject,
     document: Option<&str>,
-) -> Result<u64, AccountError> {
+) -> Result<Version, AccountError> {
     document.map(compile).transpose()?;
     let mut change = service.change(actor).await?;
     let version = change.version();

@@ -11,6 +11,7 @@ use crate::{
     db::StoreError,
     domain::{
         Actor, Event, ForeignName, OperatorId, Page, PageRequest, Role, RoleId, RoleName, Subject, UserName,
+        Version,
     },
     limits::{LimitKind, operator as operator_limits},
     service::Service,
@@ -58,7 +59,7 @@ pub async fn update_role(
     id: &RoleId,
     permission: &str,
     description: Option<&str>,
-) -> Result<u64, AccountError> {
+) -> Result<Version, AccountError> {
     compile(permission)?;
     check_description(description)?;
     let mut change = service.change(actor).await?;
@@ -80,7 +81,7 @@ pub async fn delete_role(
     actor: &Actor,
     operator: &OperatorId,
     id: &RoleId,
-) -> Result<u64, AccountError> {
+) -> Result<Version, AccountError> {
     let mut change = service.change(actor).await?;
     let version = change.version();
     let foreign = foreign_subjects::detach_all(change.db(), operator, Some(id)).await?;

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{AppState, middleware::admission::edge_problem, problem::Problem};
 use crate::{
-    domain::{EdgeId, EdgeReport, EdgeWorkers},
+    domain::{EdgeId, EdgeReport, EdgeWorkers, Version},
     edges,
     publishing::{BundlePosition, Publication},
 };
@@ -48,7 +48,7 @@ const REPLICA_LAG_TIMEOUT: Duration = Duration::from_millis(500);
 #[serde(deny_unknown_fields)]
 pub(super) struct ManifestQuery {
     #[serde(default)]
-    have: u64,
+    have: Version,
     /// The epoch of the delegation that the edge has. Older edges do not send it.
     epoch: Option<u64>,
 }
@@ -78,8 +78,8 @@ pub(super) async fn manifest(
     };
     // The report is unverified: bound the version that it claims.
     let max_credible_version =
-        state.latest().version.max(state.service.now().millis()).saturating_add(MAX_VERSION_LEAD_MS);
-    state.service.record_edge_report(&edge, report.credible(max_credible_version));
+        state.latest().version.get().max(state.service.now().millis()).saturating_add(MAX_VERSION_LEAD_MS);
+    state.service.record_edge_report(&edge, report.credible(Version::new(max_credible_version)));
     parse_missing_keys(&headers).for_each(|issuer| state.service.report_missing_key(&issuer));
     let publisher = &state.service.config().publisher;
     let mut wait = preferred_wait(&headers).min(max_wait(publisher.lifetime.get(), publisher.resign.get()));
@@ -186,9 +186,9 @@ async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: BundlePosition)
         tracing::warn!(
             edge.id = %edge,
             edge.epoch = held.epoch,
-            edge.version = held.version,
+            edge.version = held.version.get(),
             authority.epoch = latest.epoch,
-            bundle.version = latest.version,
+            bundle.version = latest.version.get(),
             "an edge reports a version above the latest one (unverified). If the report is true, the edge accepts no \
              bundle below that version. Check whether a backup was restored or the clock was set back; a restart of the \
              server derives a new version from the clock. If other edges report the same, see SECURITY.md on stolen \
@@ -210,7 +210,7 @@ async fn wait_for_newer(state: &AppState, held: BundlePosition, wait: Duration) 
 
 /// Returns true if `publication` is newer than what the edge has. `known` (version, `issued_at` in milliseconds)
 /// belongs to the epoch in `held`.
-fn is_newer_for_edge(publication: &Publication, held: BundlePosition, known: Option<(u64, u64)>) -> bool {
+fn is_newer_for_edge(publication: &Publication, held: BundlePosition, known: Option<(Version, u64)>) -> bool {
     publication.epoch > held.epoch
         || publication.position() >= held
             && (publication.version, publication.issued_at) > known.unwrap_or_default()
@@ -221,10 +221,10 @@ fn entity_tag(publication: &Publication) -> String {
     format!("\"{}-{}\"", publication.version, publication.issued_at)
 }
 
-fn parse_entity_tag(tag: &str) -> Option<(u64, u64)> {
+fn parse_entity_tag(tag: &str) -> Option<(Version, u64)> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     let (version, issued_at) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
-    Some((version.parse().ok()?, issued_at.parse().ok()?))
+    Some((Version::new(version.parse().ok()?), issued_at.parse().ok()?))
 }
 
 /// Parses `version=V; workers=N; oldest=V; lagging=K; kept=S`, each member once and in this order; `kept` is left out if it
@@ -243,7 +243,7 @@ fn parse_edge_status(headers: &HeaderMap) -> Option<EdgeWorkers> {
             (member("version")?, member("workers")?, member("oldest")?, member("lagging")?);
         let kept_streams = members.next().map_or(Some(0), |member| number(member, "kept"))?;
         let valid = members.next().is_none() && (1..=MAX_WORKERS).contains(&count) && lagging <= count;
-        valid.then_some(EdgeWorkers { count, oldest, lagging, kept_streams })
+        valid.then_some(EdgeWorkers { count, oldest: Version::new(oldest), lagging, kept_streams })
     };
     let workers = parse();
     if workers.is_none() {

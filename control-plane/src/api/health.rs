@@ -7,7 +7,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{AppState, problem::Problem};
-use crate::service::ReloadKeysError;
+use crate::{domain::Version, service::ReloadKeysError};
 
 /// The body of `/healthz` and `/readyz`. Commands compare it with their own database.
 #[derive(Serialize)]
@@ -15,7 +15,7 @@ pub(super) struct Health {
     status: &'static str,
     installation: Option<String>,
     /// The latest bundle version that this server has published.
-    version: u64,
+    version: Version,
     epoch: u64,
     /// A problem that needs attention but does not make the server unready.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@ use sqlx::{any::AnyRow, query};
 use crate::{
     db::{Executor, StoreError, Write, row},
     domain::AuditEntry,
-    platform::clock::Time,
+    domain::UnixMillis,
 };
 
 /// Returns the newest entries, newest first.
@@ -58,7 +58,7 @@ pub async fn has_entry(executor: &mut impl Executor, seq: u64, at: u64) -> Resul
 }
 
 /// Deletes the entries before a time, and returns their number.
-pub async fn purge(write: &mut Write, before: Time) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: UnixMillis) -> Result<u64, StoreError> {
     let done = query("DELETE FROM audit WHERE at < $1")
         .bind(row::to_column(before.millis()))
         .execute(write.connection())

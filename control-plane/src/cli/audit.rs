@@ -2,7 +2,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{CliError, Global, output};
-use crate::{audit, platform::clock::Time};
+use crate::{audit, domain::UnixMillis};
 
 #[derive(Debug, Args)]
 pub(super) struct Audit {
@@ -31,7 +31,7 @@ impl Audit {
             let rows = entries.iter().map(|entry| {
                 [
                     entry.seq.to_string(),
-                    output::format_time(Time::from_millis(entry.at)),
+                    output::format_time(UnixMillis::from_millis(entry.at)),
                     entry.actor.clone(),
                     entry.action.clone(),
                     entry.target.clone(),

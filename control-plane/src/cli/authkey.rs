@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     credentials::auth_keys,
+    domain::UnixMillis,
     domain::{Actor, AuthKeyId, OperatorId, Page, Subject, UserName},
-    platform::clock::Time,
     revocation::AccessScope,
 };
 
@@ -78,7 +78,7 @@ async fn list(global: &Global, operator: Option<OperatorId>, paging: Paging) -> 
             [
                 key.id.to_string(),
                 key.subject.to_string(),
-                output::format_time(Time::from_seconds(key.created_at)),
+                output::format_time(UnixMillis::from_seconds(key.created_at)),
                 output::format_optional_seconds(key.last_used_at),
             ]
         });

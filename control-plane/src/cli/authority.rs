@@ -6,11 +6,11 @@ use serde_json::json;
 use super::{CliError, Global, hint, output};
 use crate::{
     domain::Actor,
+    domain::UnixMillis,
     keys::{
         self,
         publisher_keys::{self, DelegatedKey},
     },
-    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -92,7 +92,7 @@ fn print(global: &Global, authority: &publisher_keys::PublisherKeys) -> Result<(
             if has_root_private_key { "" } else { " (kept elsewhere)" },
             delegation.audience(),
             delegation.epoch(),
-            output::format_time(Time::from_millis(delegation.expires_at())),
+            output::format_time(UnixMillis::from_millis(delegation.expires_at())),
         )
     })
 }

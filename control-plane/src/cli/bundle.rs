@@ -12,7 +12,8 @@ use super::{CliError, Global, hint, output};
 use crate::{
     config::{self, ConfigDuration},
     domain::Actor,
-    platform::clock::{self, Time},
+    domain::UnixMillis,
+    platform::clock,
     publishing::{self, Compaction},
     service::Service,
 };
@@ -139,8 +140,8 @@ fn print(global: &Global, manifest: &Manifest) -> Result<(), CliError> {
             manifest.audience(),
             manifest.delegation().epoch(),
             manifest.version(),
-            output::format_time(Time::from_millis(manifest.issued_at())),
-            output::format_time(Time::from_millis(manifest.expires_at())),
+            output::format_time(UnixMillis::from_millis(manifest.issued_at())),
+            output::format_time(UnixMillis::from_millis(manifest.expires_at())),
             if fresh { "" } else { " (expired)" },
             output::table(["KIND", "SHARD", "SIZE", "SHA256"], rows.collect()),
         )

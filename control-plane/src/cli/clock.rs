@@ -4,8 +4,8 @@ use serde_json::json;
 use super::{CliError, Global, hint, output, require_yes};
 use crate::{
     domain::Actor,
+    domain::UnixMillis,
     maintenance::{self, ClockRepair},
-    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +42,7 @@ impl Clock {
                 .map(|(scope, instant)| {
                     format!(
                         "watermark of {scope}: from {} to now",
-                        output::format_time(Time::from_seconds(*instant))
+                        output::format_time(UnixMillis::from_seconds(*instant))
                     )
                 })
                 .collect();

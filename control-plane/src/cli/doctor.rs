@@ -10,11 +10,10 @@ use crate::{
     config::{Config, Issuer},
     credentials::api_keys,
     db::StoreError,
-    domain::Generation,
+    domain::{Generation, UnixMillis, UnixSeconds},
     edges::{self, EdgeState, EdgeStatus},
-    issuers::IssuerRecord,
     issuers::{
-        self,
+        self, IssuerRecord,
         jwks::{IssuerKey, is_for_another_purpose},
     },
     keys::{
@@ -24,7 +23,7 @@ use crate::{
     limits::{self, InstallationSize},
     maintenance,
     platform::{
-        clock::{self, Time},
+        clock,
         data_dir::{self, DataDir},
     },
     publishing::{self, PublicationStatus, RecordedPublications},
@@ -287,7 +286,7 @@ fn check_publisher_keys(data_dir: &DataDir, config: &Config) -> Finding {
     match examine_keys(data_dir).and_then(|_| PublisherKeys::open(data_dir, &config.publisher.audience)) {
         Ok(authority) => {
             let delegation = &authority.delegation;
-            let ends = Time::from_millis(delegation.expires_at());
+            let ends = UnixMillis::from_millis(delegation.expires_at());
             let soon = clock::now().plus(RENEWAL_REMINDER) >= ends;
             Finding {
                 what,
@@ -391,8 +390,8 @@ async fn check_clock(service: &Service) -> Finding {
             Finding { what, state: State::Good, detail, advice: None }
         }
         Ok(ahead) => {
-            let describe = |(what, second): &(String, u64)| {
-                format!("{what} until {}", output::format_time(Time::from_seconds(*second)))
+            let describe = |(what, second): &(String, UnixSeconds)| {
+                format!("{what} until {}", output::format_time(UnixMillis::from_seconds(*second)))
             };
             let mut list: Vec<String> = ahead.iter().take(MAX_LISTED).map(describe).collect();
             if ahead.len() > MAX_LISTED {
@@ -513,7 +512,7 @@ async fn check_server_responds(service: &Service, config: &Config) -> Finding {
     let latest = publishing.latest_version().await.unwrap_or_default();
     match publishing.wait_for_version(latest).await {
         Ok(PublicationStatus::Published)
-            if health.body["version"].as_u64().is_some_and(|version| version > latest) =>
+            if health.body["version"].as_u64().is_some_and(|version| version > latest.get()) =>
         {
             let version = &health.body["version"];
             return bad(

@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     config::ConfigDuration,
+    domain::UnixMillis,
     domain::{Actor, EdgeId},
     edges::{self, CredentialSource, EdgeStatus, OldCredentialEnd},
     keys,
-    platform::clock::{self, Time},
+    platform::clock,
 };
 
 #[derive(Debug, Subcommand)]
@@ -148,7 +149,7 @@ async fn rotate(
         Some(file) => file.display().to_string(),
         None => edge_files::header(&rotated.credential).trim_end().to_owned(),
     })?;
-    let ends = output::format_time(Time::from_seconds(rotated.old_ends_at));
+    let ends = output::format_time(UnixMillis::from_seconds(rotated.old_ends_at));
     if file.is_none() {
         hint(
             "This is the content of the credential file, shown only once. Write it to a new file in the same folder, and \
@@ -197,7 +198,7 @@ async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
         Some(now.millis().saturating_sub(signed.millis()) / 1000)
     };
     // An edge without a bundle reports version 0.
-    let held = |status: &EdgeStatus| status.edge.report.filter(|report| report.version > 0);
+    let held = |status: &EdgeStatus| status.edge.report.filter(|report| report.version.get() > 0);
     let data: Vec<Value> = list
         .edges
         .iter()
@@ -235,7 +236,7 @@ async fn list(global: &Global, paging: Paging) -> Result<(), CliError> {
             [
                 status.edge.id.to_string(),
                 status.state.name().to_owned(),
-                number(held(status).map(|report| report.enforces())),
+                number(held(status).map(|report| report.enforces().get())),
                 number(status.behind),
                 age(status).map_or("-".to_owned(), |age| format!("{age}s")),
                 workers,

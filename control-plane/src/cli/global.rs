@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, ConfigError},
+    domain::Version,
     platform::data_dir::DataDir,
     publishing::{PublicationStatus, RecordedPublications},
     service::Service,
@@ -44,7 +45,7 @@ pub(super) struct Global {
 struct Attached {
     publishing: RecordedPublications,
     /// The latest version before the command.
-    version: u64,
+    version: Version,
 }
 
 impl Global {
@@ -124,7 +125,7 @@ impl Global {
     async fn publication(
         &self,
         report: PublicationReport,
-    ) -> Result<Option<(PublicationStatus, u64)>, CliError> {
+    ) -> Result<Option<(PublicationStatus, Version)>, CliError> {
         let Some(Attached { publishing, version: before }) = self.attached.get() else { return Ok(None) };
         let version = publishing.latest_version().await?;
         if version == *before && report == PublicationReport::IfChanged {

@@ -308,3 +308,39 @@ fn store(error: &StoreError) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        credentials::tokens::IssuanceBlock,
+        domain::{OperatorId, UnixSeconds, WatermarkScope},
+    };
+
+    #[test]
+    fn hint_is_found_through_the_errors_around_it() {
+        let blocked = || {
+            let scope = WatermarkScope::Operator(OperatorId::random());
+            (IssuanceBlock::Watermark(scope), UnixSeconds::EPOCH)
+        };
+        let (block, until) = blocked();
+        let issue = IssueError::Mint(MintError::Blocked(block, until));
+        let (block, until) = blocked();
+        let create = ApiKeyError::Blocked(block, until);
+        let no_database =
+            ServeError::Open(OpenError::Store(StoreError::Missing { location: "x".to_owned() }));
+        let unknown = CreateAuthKeyError::Account(AccountError::OperatorUnknown);
+        for (error, hint) in [
+            (&issue as &(dyn Error + 'static), Some("keystile clock repair")),
+            (&create, Some("keystile clock repair")),
+            (&no_database, Some("keystile init")),
+            (&unknown, Some("keystile operator list")),
+            (&RevokeError::NotFound, None),
+            (&std::fmt::Error, None),
+        ] {
+            let found = of(error);
+            assert_eq!(found.is_some(), hint.is_some(), "{error}: {found:?}");
+            assert!(found.unwrap_or_default().contains(hint.unwrap_or_default()), "{error}");
+        }
+    }
+}

@@ -12,9 +12,10 @@ use super::{
 use crate::{
     config::ConfigDuration,
     credentials::api_keys::{self, ApiKeyStatus, CreateApiKey, CreatedApiKey},
-    domain::{Actor, ApiKey, ApiKeyId, OperatorId, Page, Subject},
+    domain::UnixMillis,
+    domain::{Actor, ApiKey, ApiKeyId, OperatorId, Page, Subject, Version},
     keys,
-    platform::clock::{self, Time},
+    platform::clock,
     revocation::AccessScope,
 };
 
@@ -243,7 +244,7 @@ async fn list(global: &Global, of: Option<Subject>, paging: Paging) -> Result<()
                 key.owner.to_string(),
                 key.username.as_str().to_owned(),
                 key.kind.name().to_owned(),
-                output::format_time(Time::from_seconds(key.issued_at)),
+                output::format_time(UnixMillis::from_seconds(key.issued_at)),
                 output::format_optional_seconds(key.expires_at),
                 output::format_optional_seconds(key.last_used_at),
                 key.name.clone().unwrap_or_default(),
@@ -269,7 +270,7 @@ fn print_created_key(global: &Global, created: &CreatedApiKey) -> Result<(), Cli
     Ok(())
 }
 
-fn print_change(global: &Global, key: ApiKeyId, version: u64, what: &str) -> Result<(), CliError> {
+fn print_change(global: &Global, key: ApiKeyId, version: Version, what: &str) -> Result<(), CliError> {
     global.print(&json!({ "key_id": key.to_string(), "version": version }), || format!("{what} {key}"))
 }
 
@@ -304,7 +305,7 @@ fn key_text(key: &ApiKey, status: ApiKeyStatus) -> String {
         key.kid(),
         key.name.as_deref().unwrap_or_default(),
         key.metadata.as_ref().map(Value::to_string).unwrap_or_default(),
-        output::format_time(Time::from_seconds(key.issued_at)),
+        output::format_time(UnixMillis::from_seconds(key.issued_at)),
         output::format_optional_seconds(key.expires_at),
         output::format_optional_seconds(key.last_used_at),
         key.fingerprint,

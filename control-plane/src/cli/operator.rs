@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     accounts,
+    domain::UnixMillis,
     domain::{self as model, Actor, AnySubject, OperatorId, Page},
-    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -56,7 +56,7 @@ impl Operator {
                     let rows = operators.iter().map(|operator| {
                         [
                             operator.id.to_string(),
-                            output::format_time(Time::from_seconds(operator.created_at)),
+                            output::format_time(UnixMillis::from_seconds(operator.created_at)),
                             operator.description.clone().unwrap_or_default(),
                         ]
                     });
@@ -71,7 +71,7 @@ impl Operator {
                     format!(
                         "operator             {}\ncreated              {}\ndescription          {}\ndefault permissions  {}",
                         operator.id,
-                        output::format_time(Time::from_seconds(operator.created_at)),
+                        output::format_time(UnixMillis::from_seconds(operator.created_at)),
                         operator.description.as_deref().unwrap_or_default(),
                         operator.default_permission.as_deref().unwrap_or("none"),
                     )

@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use time::UtcDateTime;
 
 use super::error::CliError;
-use crate::{domain::EdgeId, edges::RolloutStatus, platform::clock::Time};
+use crate::{
+    domain::{EdgeId, UnixMillis, UnixSeconds},
+    edges::RolloutStatus,
+};
 
 /// Returns a table whose columns are as wide as their widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
@@ -65,17 +68,17 @@ pub(super) fn rollout_json(reached: &RolloutStatus) -> Value {
 }
 
 /// Formats a time as in RFC 3339, in UTC.
-pub(super) fn format_time(time: Time) -> String {
+pub(super) fn format_time(time: UnixMillis) -> String {
     // `time` ends with the year 9999.
-    let seconds = i64::try_from(time.seconds()).unwrap_or(i64::MAX);
+    let seconds = i64::try_from(time.seconds().get()).unwrap_or(i64::MAX);
     let utc = UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::MAX);
     let (year, month, day) = utc.to_calendar_date();
     let (hour, minute, second) = utc.time().as_hms();
     format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
 }
 
-pub(super) fn format_optional_seconds(seconds: Option<u64>) -> String {
-    seconds.map_or("never".to_owned(), |seconds| format_time(Time::from_seconds(seconds)))
+pub(super) fn format_optional_seconds(seconds: Option<UnixSeconds>) -> String {
+    seconds.map_or("never".to_owned(), |seconds| format_time(UnixMillis::from_seconds(seconds)))
 }
 
 /// Prints data.
@@ -107,7 +110,7 @@ mod tests {
             (1_767_225_599, "2025-12-31T23:59:59Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(format_time(Time::from_seconds(seconds)), expected);
+            assert_eq!(format_time(UnixMillis::from_seconds(UnixSeconds::new(seconds))), expected);
         }
     }
 

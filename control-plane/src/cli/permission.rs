@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{CliError, Global, require_yes};
 use crate::{
     accounts,
-    domain::{Actor, AnySubject},
+    domain::{Actor, AnySubject, Version},
     service::Service,
 };
 
@@ -124,7 +124,7 @@ impl Permission {
 }
 
 /// Sets or removes a permission document. Returns the first version with the change.
-async fn set(service: &Service, subject: &AnySubject, document: Option<&str>) -> Result<u64, CliError> {
+async fn set(service: &Service, subject: &AnySubject, document: Option<&str>) -> Result<Version, CliError> {
     Ok(match subject {
         AnySubject::Own(subject) => {
             accounts::set_permission(service, &Actor::Admin, subject, document).await?
@@ -135,7 +135,7 @@ async fn set(service: &Service, subject: &AnySubject, document: Option<&str>) ->
     })
 }
 
-fn print_change(global: &Global, subject: &AnySubject, version: u64) -> Result<(), CliError> {
+fn print_change(global: &Global, subject: &AnySubject, version: Version) -> Result<(), CliError> {
     let data = json!({ "subject": subject.to_string(), "version": version });
     global.print(&data, || format!("{subject}: in effect from version {version} on"))
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{CliError, Global, hint, output, require_yes};
 use crate::{
-    domain::{Actor, IssuanceGap},
+    domain::{Actor, IssuanceGap, UnixSeconds},
     platform::clock,
     restore::{self, DatabaseExamination, GapStart, MissingEntries, RepairOutcome, StoreRollback},
     service::Service,
@@ -20,7 +20,7 @@ pub(super) struct Restore {
     /// The time of the backup (Unix time in seconds). Credentials issued since then that are not in the database are
     /// refused. By default the journal determines the time
     #[arg(long, value_name = "SECONDS")]
-    since: Option<u64>,
+    since: Option<UnixSeconds>,
     /// Revoke everything that was ever issued, delete every AuthKey and replace all keys that tokens and API keys are
     /// made with, because the journal is lost or was restored too
     #[arg(long, conflicts_with = "since")]
@@ -60,7 +60,7 @@ impl Restore {
     }
 }
 
-fn print_plan(examined: &DatabaseExamination, since: Option<u64>) -> Result<(), CliError> {
+fn print_plan(examined: &DatabaseExamination, since: Option<UnixSeconds>) -> Result<(), CliError> {
     let DatabaseExamination { missing, gaps, known } = examined;
     let mut text = String::new();
     match missing {

@@ -8,7 +8,10 @@ use super::{CliError, EXIT_NOT_ENFORCED, Global, hint, output, read_credential, 
 use crate::{
     config::ConfigDuration,
     credentials::auth_keys,
-    domain::{Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, WatermarkScope},
+    domain::{
+        Actor, AnySubject, EdgeId, ForeignName, IssuerName, RevocableKeyId, UnixSeconds, Version,
+        WatermarkScope,
+    },
     edges::{self, RolloutStatus},
     maintenance,
     revocation::{self, AccessScope, RevocationOutcome, RevocationTarget, RevokeError},
@@ -26,7 +29,7 @@ pub(super) struct Revoke {
     /// With --subject, --client or --issuer: revoke only what was issued up to this time (Unix time in seconds); by default
     /// now
     #[arg(long, value_name = "SECONDS", conflicts_with_all = NOT_UP_TO_A_TIME)]
-    at: Option<u64>,
+    at: Option<UnixSeconds>,
     /// The reason, stored with the revocation and in the audit log
     #[arg(long)]
     reason: Option<String>,
@@ -164,7 +167,7 @@ impl Revoke {
 
 impl RevocationSelector {
     /// Returns what is selected. `at` and `yes` are the options of the command.
-    fn target(self, at: Option<u64>, yes: bool) -> Result<RevocationTarget, CliError> {
+    fn target(self, at: Option<UnixSeconds>, yes: bool) -> Result<RevocationTarget, CliError> {
         let Self {
             fingerprint,
             token,
@@ -229,7 +232,7 @@ pub(super) fn hint_at_unknown_issuer(service: &Service, scope: &WatermarkScope) 
 }
 
 /// Prints the rollout, and fails if an edge may still admit the credential.
-fn print_rollout(reached: &RolloutStatus, version: u64, timeout: ConfigDuration) -> Result<(), CliError> {
+fn print_rollout(reached: &RolloutStatus, version: Version, timeout: ConfigDuration) -> Result<(), CliError> {
     let names = |edges: &[EdgeId]| edges.iter().map(EdgeId::as_str).collect::<Vec<_>>().join(", ");
     if !reached.silent.is_empty() {
         hint(format_args!("Silent for longer than the lifetime of a manifest: {}.", names(&reached.silent)));

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     accounts,
+    domain::UnixMillis,
     domain::{self as model, Actor, AnySubject, OperatorId, Page, RoleId},
-    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -146,8 +146,8 @@ async fn list(global: &Global, operator: &OperatorId, paging: Paging) -> Result<
         let rows = roles.iter().map(|role| {
             [
                 role.id.to_string(),
-                output::format_time(Time::from_seconds(role.created_at)),
-                output::format_time(Time::from_seconds(role.updated_at)),
+                output::format_time(UnixMillis::from_seconds(role.created_at)),
+                output::format_time(UnixMillis::from_seconds(role.updated_at)),
                 role.description.clone().unwrap_or_default(),
             ]
         });
@@ -168,7 +168,7 @@ async fn show(global: &Global, operator: &OperatorId, role: &RoleId) -> Result<(
         format!(
             "role         {}\nupdated      {}\ndescription  {}\nusers        {}\nforeign      {}\npermission   {}",
             role.id,
-            output::format_time(Time::from_seconds(role.updated_at)),
+            output::format_time(UnixMillis::from_seconds(role.updated_at)),
             role.description.as_deref().unwrap_or_default(),
             users.join(" "),
             foreign.join(" "),

@@ -6,8 +6,7 @@ use serde_json::json;
 use super::{CliError, Global, hint, output, read_credential};
 use crate::{
     credentials::tokens::{self, Lifetime, TokenRecipient},
-    domain::{AuthKeyId, OperatorId, Subject, UserName},
-    platform::clock::Time,
+    domain::{AuthKeyId, OperatorId, Subject, UnixMillis, UnixSeconds, UserName},
 };
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +73,7 @@ impl Issue {
         if !global.json {
             let until = issued
                 .expires_at
-                .map_or("it is revoked".to_owned(), |end| output::format_time(Time::from_seconds(end)));
+                .map_or("it is revoked".to_owned(), |end| output::format_time(UnixMillis::from_seconds(end)));
             hint(format_args!("{} until {until}, fingerprint {}", issued.subject, issued.fingerprint));
         }
         Ok(())
@@ -93,7 +92,7 @@ async fn inspect(global: &Global, token: String) -> Result<(), CliError> {
     });
     global.print(&data, || {
         let claims = &inspected.claims;
-        let time = |seconds| output::format_time(Time::from_seconds(seconds));
+        let time = |seconds| output::format_time(UnixMillis::from_seconds(UnixSeconds::new(seconds)));
         let (issued, expires) = (time(claims.iat), claims.exp.map_or("never".to_owned(), time));
         format!(
             "standing     {}\nfingerprint  {}\nkey          {}\nsubject      {}\naudience     {}\nissued       {issued}\nexpires      {expires}",

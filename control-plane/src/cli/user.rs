@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     accounts::{self, CreatedKeys, CreatedKeysPolicy},
+    domain::UnixMillis,
     domain::{self as model, Actor, AnySubject, OperatorId, Page, Subject},
     maintenance,
-    platform::clock::Time,
 };
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +79,7 @@ impl User {
                     let rows = users.iter().map(|user| {
                         [
                             user.subject.to_string(),
-                            output::format_time(Time::from_seconds(user.created_at)),
+                            output::format_time(UnixMillis::from_seconds(user.created_at)),
                             if user.permission.is_some() { "own" } else { "" }.to_owned(),
                             user.description.clone().unwrap_or_default(),
                         ]
@@ -109,7 +109,7 @@ impl User {
                     format!(
                         "user         {}\ncreated      {}\ndescription  {}\nroles        {}\npermission   {}",
                         user.subject,
-                        output::format_time(Time::from_seconds(user.created_at)),
+                        output::format_time(UnixMillis::from_seconds(user.created_at)),
                         user.description.as_deref().unwrap_or_default(),
                         roles.join(" "),
                         user.permission.as_deref().unwrap_or("none"),

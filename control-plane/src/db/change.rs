@@ -14,8 +14,8 @@ use sqlx::query;
 
 use super::{Store, StoreError, Write, row, versions};
 use crate::{
-    domain::{Actor, Event},
-    platform::clock::Time,
+    domain::UnixMillis,
+    domain::{Actor, Event, Version},
 };
 
 /// What follows a durable change.
@@ -24,13 +24,13 @@ pub trait AfterCommit: Debug + Send + Sync {
     fn count(&self, event: &Event);
 
     /// Waits until the version is published, for a while: the change is durable already.
-    fn wait_published(&self, version: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    fn wait_published(&self, version: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// Waits for publications of the own server.
 pub trait PublishedVersions: Debug + Send + Sync {
     /// Requests a publication, and waits until the version or a later one is published.
-    fn wait_for(&self, version: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    fn wait_for(&self, version: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// Nothing follows: the publisher that watches the database publishes the change.
@@ -40,7 +40,7 @@ pub struct Unobserved;
 impl AfterCommit for Unobserved {
     fn count(&self, _: &Event) {}
 
-    fn wait_published(&self, _: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_published(&self, _: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::ready(()))
     }
 }
@@ -49,15 +49,15 @@ impl AfterCommit for Unobserved {
 #[derive(Debug)]
 pub struct Change<'a> {
     draft: Draft<'a>,
-    version: u64,
+    version: Version,
 }
 
 /// A change that gets a version when it needs one. It is rolled back unless it is committed.
 #[derive(Debug)]
 pub struct Draft<'a> {
     write: Write,
-    version: Option<u64>,
-    now: Time,
+    version: Option<Version>,
+    now: UnixMillis,
     actor: &'a Actor,
     after: &'a dyn AfterCommit,
     /// The events before the one that [`commit`](Self::commit) gets.
@@ -69,7 +69,7 @@ impl Store {
     pub async fn change<'a>(
         &self,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
         after: &'a dyn AfterCommit,
     ) -> Result<Change<'a>, StoreError> {
         let mut draft = self.draft(actor, now, after).await?;
@@ -81,7 +81,7 @@ impl Store {
     pub async fn draft<'a>(
         &self,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
         after: &'a dyn AfterCommit,
     ) -> Result<Draft<'a>, StoreError> {
         Draft::begin(self.write().await?, actor, now, after).await
@@ -91,7 +91,7 @@ impl Store {
     pub async fn draft_unanchored<'a>(
         &self,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
     ) -> Result<Draft<'a>, StoreError> {
         Draft::begin(self.write_unanchored().await?, actor, now, &Unobserved).await
     }
@@ -106,7 +106,7 @@ impl<'a> Draft<'a> {
     async fn begin(
         mut write: Write,
         actor: &'a Actor,
-        now: impl FnOnce() -> Time,
+        now: impl FnOnce() -> UnixMillis,
         after: &'a dyn AfterCommit,
     ) -> Result<Self, StoreError> {
         versions::lock_version(&mut write).await?;
@@ -119,7 +119,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns the time of the change.
-    pub const fn now(&self) -> Time {
+    pub const fn now(&self) -> UnixMillis {
         self.now
     }
 
@@ -129,13 +129,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns the version of the change. The first call allocates it.
-    pub async fn version(&mut self) -> Result<u64, StoreError> {
-        self.version_above(0).await
+    pub async fn version(&mut self) -> Result<Version, StoreError> {
+        self.version_above(Version::ZERO).await
     }
 
     /// Returns the version of the change, which the first call allocates above `floor`: edges have that version, and this
     /// database has lost it.
-    pub async fn version_above(&mut self, floor: u64) -> Result<u64, StoreError> {
+    pub async fn version_above(&mut self, floor: Version) -> Result<Version, StoreError> {
         match self.version {
             Some(version) => Ok(version),
             None => {
@@ -178,12 +178,12 @@ impl<'a> Change<'a> {
     }
 
     /// Returns the version of the change.
-    pub const fn version(&self) -> u64 {
+    pub const fn version(&self) -> Version {
         self.version
     }
 
     /// Returns the time of the change.
-    pub const fn now(&self) -> Time {
+    pub const fn now(&self) -> UnixMillis {
         self.draft.now()
     }
 
@@ -203,14 +203,14 @@ impl<'a> Change<'a> {
     }
 
     /// Commits the change with its audit entries, and returns its version when it is durable and published.
-    pub async fn commit(self, event: Event) -> Result<u64, StoreError> {
+    pub async fn commit(self, event: Event) -> Result<Version, StoreError> {
         let Self { draft, version } = self;
         draft.commit(event).await?;
         Ok(version)
     }
 
     /// Commits the change with the entries of [`record`](Self::record), like [`commit`](Self::commit).
-    pub async fn commit_recorded(self) -> Result<u64, StoreError> {
+    pub async fn commit_recorded(self) -> Result<Version, StoreError> {
         let Self { draft, version } = self;
         draft.commit_recorded().await?;
         Ok(version)
@@ -233,8 +233,8 @@ impl Upkeep {
     }
 
     /// Allocates a version. Must be the first write.
-    pub async fn allocate_version(&mut self, now: Time) -> Result<u64, StoreError> {
-        versions::allocate_above(&mut self.0, now, 0).await
+    pub async fn allocate_version(&mut self, now: UnixMillis) -> Result<Version, StoreError> {
+        versions::allocate_above(&mut self.0, now, Version::ZERO).await
     }
 
     /// Commits, and returns when the writes are durable.
@@ -253,7 +253,7 @@ impl Upkeep {
 #[derive(Debug)]
 pub struct AuditLine<'a> {
     /// When the change was made.
-    pub at: Time,
+    pub at: UnixMillis,
     /// Who made it.
     pub actor: &'a Actor,
     /// What was done.
@@ -263,7 +263,7 @@ pub struct AuditLine<'a> {
 /// Appends lines to the audit log. Must be the last write of the transaction, as it locks the sequence.
 async fn append_audit(
     write: &mut Write,
-    version: Option<u64>,
+    version: Option<Version>,
     lines: &[AuditLine<'_>],
 ) -> Result<(), StoreError> {
     let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
@@ -271,7 +271,7 @@ async fn append_audit(
         .bind(row::to_column(count))
         .fetch_one(write.connection())
         .await?;
-    let first = row::from_column(&last, "seq")? - count + 1;
+    let first = row::from_column::<u64>(&last, "seq")? - count + 1;
     for (seq, AuditLine { at, actor, event }) in (first..).zip(lines) {
         query("INSERT INTO audit (seq, at, actor, action, target, detail) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(row::to_column(seq))

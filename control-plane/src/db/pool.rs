@@ -13,7 +13,7 @@ use super::{
     CommitListener, DatabaseFiles, Engine, Executor as _, ReadConnection, ReadTransaction, StoreError, Write,
     engine::DatabaseLocation, migrations, row, versions,
 };
-use crate::platform::clock::Time;
+use crate::{domain::UnixMillis, domain::Version};
 
 /// How long a server is given to start or to recover from a crash.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub struct Store {
     /// The files of a SQLite database.
     files: Option<DatabaseFiles>,
     /// A version, with its mark, that must be in the history of the database.
-    anchor: Arc<Mutex<Option<(u64, i64)>>>,
+    anchor: Arc<Mutex<Option<(Version, i64)>>>,
 }
 
 impl Store {
@@ -173,7 +173,7 @@ impl Store {
     }
 
     /// Sets a version, with its mark, that must be in the history of the database from now on.
-    pub fn set_anchor(&self, version: u64, mark: i64) {
+    pub fn set_anchor(&self, version: Version, mark: i64) {
         *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, mark));
     }
 
@@ -193,14 +193,14 @@ impl Store {
     }
 
     /// Returns the time of the database server; `None` for SQLite.
-    pub async fn clock(&self) -> Result<Option<Time>, StoreError> {
+    pub async fn clock(&self) -> Result<Option<UnixMillis>, StoreError> {
         if self.engine == Engine::Sqlite {
             return Ok(None);
         }
         let now = query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now")
             .fetch_one(self.reader().await?.connection())
             .await?;
-        Ok(Some(Time::from_millis(row::from_column(&now, "now")?)))
+        Ok(Some(UnixMillis::from_millis(row::from_column(&now, "now")?)))
     }
 
     /// Checks that the database can be written, by a change without effect.

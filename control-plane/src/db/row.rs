@@ -6,7 +6,7 @@ use sqlx::{Row as _, any::AnyRow, query};
 use token::Fingerprint;
 
 use super::{Executor, StoreError};
-use crate::domain::{OperatorId, Subject, UserName};
+use crate::domain::{OperatorId, Subject, UnixSeconds, UserName};
 
 pub(crate) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {
     Ok(row.try_get(column)?)
@@ -27,13 +27,18 @@ pub(crate) fn optional_parsed_text<T: FromStr>(
     optional_text(row, column)?.map(|text| parse_text(&text, column)).transpose()
 }
 
-pub(crate) fn from_column(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
-    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Corrupt { what: column })
+pub(crate) fn from_column<T: From<u64>>(row: &AnyRow, column: &'static str) -> Result<T, StoreError> {
+    let value = u64::try_from(row.try_get::<i64, _>(column)?);
+    value.map(T::from).map_err(|_| StoreError::Corrupt { what: column })
 }
 
-pub(crate) fn optional_from_column(row: &AnyRow, column: &'static str) -> Result<Option<u64>, StoreError> {
+pub(crate) fn optional_from_column<T: From<u64>>(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<T>, StoreError> {
     let value = row.try_get::<Option<i64>, _>(column)?;
-    value.map(u64::try_from).transpose().map_err(|_| StoreError::Corrupt { what: column })
+    let value = value.map(u64::try_from).transpose().map_err(|_| StoreError::Corrupt { what: column })?;
+    Ok(value.map(T::from))
 }
 
 /// Runs a query that returns one number in the column `number`.
@@ -54,12 +59,12 @@ pub(crate) fn subject(row: &AnyRow) -> Result<Subject, StoreError> {
 }
 
 /// Converts instants and versions, which are far below 2^63.
-pub(crate) fn to_column(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+pub(crate) fn to_column(value: impl Into<u64>) -> i64 {
+    i64::try_from(value.into()).unwrap_or(i64::MAX)
 }
 
 /// The expiry of a credential that never expires: the largest instant that a column can store.
-pub const NEVER_EXPIRES: u64 = i64::MAX.cast_unsigned();
+pub const NEVER_EXPIRES: UnixSeconds = UnixSeconds::new(i64::MAX.cast_unsigned());
 
 /// Converts a prefix bit by bit, as SQL has no unsigned integers.
 pub(crate) fn prefix_to_column(fingerprint: &Fingerprint) -> i64 {

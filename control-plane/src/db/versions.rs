@@ -3,7 +3,10 @@
 use sqlx::{Row as _, query};
 
 use super::{Engine, Executor, StoreError, Write, row};
-use crate::platform::{clock::Time, random};
+use crate::{
+    domain::{UnixMillis, UnixSeconds, Version},
+    platform::random,
+};
 
 /// How long versions are logged, in milliseconds. A server that was disconnected for longer reloads everything.
 const LOG_RETENTION_MS: i64 = 600_000;
@@ -19,11 +22,11 @@ const MAX_LEASE_MS: u64 = 600_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BundleVersion {
     /// The number.
-    pub number: u64,
+    pub number: Version,
     /// Revocations and watermarks of credentials that expired before this second are no longer part of the bundle.
-    pub collected_before: u64,
+    pub collected_before: UnixSeconds,
     /// The version of the last checkpoint.
-    pub checkpoint: u64,
+    pub checkpoint: Version,
     /// A random number for each version. It distinguishes versions of different histories that have the same number.
     pub mark: i64,
 }
@@ -33,11 +36,15 @@ pub struct BundleVersion {
 ///
 /// The version is the time in milliseconds, or the last version plus one if that is higher. So a database that is restored
 /// or new continues above the versions that edges have, which were allocated earlier.
-pub(super) async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> Result<u64, StoreError> {
+pub(super) async fn allocate_above(
+    write: &mut Write,
+    now: UnixMillis,
+    floor: Version,
+) -> Result<Version, StoreError> {
     let mark = i64::from_be_bytes(*random::bytes()) & i64::MAX;
     let next = "UPDATE bundle_state SET version = CASE WHEN version >= $1 THEN version + 1 ELSE $1 END, mark = $2 \
                 WHERE id = 1 RETURNING version";
-    let least = now.millis().max(floor.saturating_add(1));
+    let least = now.millis().max(floor.next().get());
     let row = query(next).bind(row::to_column(least)).bind(mark).fetch_one(write.connection()).await?;
     let version = row::from_column(&row, "version")?;
     // The versions that servers may have loaded last stay in the log.
@@ -66,7 +73,11 @@ pub(super) async fn allocate_above(write: &mut Write, now: Time, floor: u64) -> 
 
 /// Returns whether this version with this mark is in the history of the database. Versions that are more than ten minutes
 /// older than the latest are unknown.
-pub async fn is_logged(executor: &mut impl Executor, version: u64, mark: i64) -> Result<bool, StoreError> {
+pub async fn is_logged(
+    executor: &mut impl Executor,
+    version: Version,
+    mark: i64,
+) -> Result<bool, StoreError> {
     let found = query("SELECT mark FROM version_log WHERE version = $1 AND mark = $2")
         .bind(row::to_column(version))
         .bind(mark)
@@ -76,7 +87,10 @@ pub async fn is_logged(executor: &mut impl Executor, version: u64, mark: i64) ->
 }
 
 /// Returns the latest logged version at or below a version.
-pub async fn latest_until(executor: &mut impl Executor, version: u64) -> Result<Option<u64>, StoreError> {
+pub async fn latest_until(
+    executor: &mut impl Executor,
+    version: Version,
+) -> Result<Option<Version>, StoreError> {
     let row = query("SELECT MAX(version) AS latest FROM version_log WHERE version <= $1")
         .bind(row::to_column(version))
         .fetch_one(executor.connection())
@@ -95,7 +109,7 @@ pub(super) async fn lock_version(write: &mut Write) -> Result<(), StoreError> {
 }
 
 /// Makes this version, the latest, a checkpoint. It is necessary for changes that the tail cannot express.
-pub async fn mark_checkpoint(write: &mut Write, version: u64) -> Result<(), StoreError> {
+pub async fn mark_checkpoint(write: &mut Write, version: Version) -> Result<(), StoreError> {
     query("UPDATE bundle_state SET checkpoint = $1 WHERE id = 1")
         .bind(row::to_column(version))
         .execute(write.connection())
@@ -104,13 +118,13 @@ pub async fn mark_checkpoint(write: &mut Write, version: u64) -> Result<(), Stor
 }
 
 /// Returns the time that servers have seen pass.
-pub async fn passed_time(executor: &mut impl Executor) -> Result<Time, StoreError> {
+pub async fn passed_time(executor: &mut impl Executor) -> Result<UnixMillis, StoreError> {
     let row = query("SELECT passed FROM bundle_state WHERE id = 1").fetch_one(executor.connection()).await?;
-    Ok(Time::from_millis(row::from_column(&row, "passed")?))
+    Ok(UnixMillis::from_millis(row::from_column(&row, "passed")?))
 }
 
 /// Records the time that has passed.
-pub async fn set_passed_time(write: &mut Write, until: Time) -> Result<(), StoreError> {
+pub async fn set_passed_time(write: &mut Write, until: UnixMillis) -> Result<(), StoreError> {
     query("UPDATE bundle_state SET passed = $1 WHERE id = 1")
         .bind(row::to_column(until.millis()))
         .execute(write.connection())
@@ -119,7 +133,7 @@ pub async fn set_passed_time(write: &mut Write, until: Time) -> Result<(), Store
 }
 
 /// Corrects what a clock that was ahead has left. The version itself only grows.
-pub async fn clamp_to_now(write: &mut Write, now: Time) -> Result<(), StoreError> {
+pub async fn clamp_to_now(write: &mut Write, now: UnixMillis) -> Result<(), StoreError> {
     query(
         "UPDATE bundle_state SET passed = CASE WHEN passed > $1 THEN $1 ELSE passed END, \
          rebasing_until = CASE WHEN rebasing_until > $1 THEN 0 ELSE rebasing_until END WHERE id = 1",
@@ -131,7 +145,7 @@ pub async fn clamp_to_now(write: &mut Write, now: Time) -> Result<(), StoreError
 }
 
 /// Records that rows which expired before a second were purged, in a version that becomes a checkpoint.
-pub async fn mark_purged(write: &mut Write, version: u64, before: u64) -> Result<(), StoreError> {
+pub async fn mark_purged(write: &mut Write, version: Version, before: UnixSeconds) -> Result<(), StoreError> {
     mark_checkpoint(write, version).await?;
     query("UPDATE bundle_state SET collected_before = $1 WHERE id = 1")
         .bind(row::to_column(before))
@@ -142,7 +156,11 @@ pub async fn mark_purged(write: &mut Write, version: u64, before: u64) -> Result
 
 /// Acquires the build lease until a time. Returns `false` if another process has it. A lease that ends later than any valid
 /// one was left by a clock that was ahead, and is ignored.
-pub async fn acquire_build_lease(write: &mut Write, now: Time, until: Time) -> Result<bool, StoreError> {
+pub async fn acquire_build_lease(
+    write: &mut Write,
+    now: UnixMillis,
+    until: UnixMillis,
+) -> Result<bool, StoreError> {
     let done = query(
         "UPDATE bundle_state SET rebasing_until = $2 \
          WHERE id = 1 AND (rebasing_until <= $1 OR rebasing_until > $3)",
@@ -156,7 +174,11 @@ pub async fn acquire_build_lease(write: &mut Write, now: Time, until: Time) -> R
 }
 
 /// Extends the build lease. Returns `false` if it was lost.
-pub async fn renew_build_lease(write: &mut Write, held: Time, until: Time) -> Result<bool, StoreError> {
+pub async fn renew_build_lease(
+    write: &mut Write,
+    held: UnixMillis,
+    until: UnixMillis,
+) -> Result<bool, StoreError> {
     let done = query("UPDATE bundle_state SET rebasing_until = $2 WHERE id = 1 AND rebasing_until = $1")
         .bind(row::to_column(held.millis()))
         .bind(row::to_column(until.millis()))
@@ -166,8 +188,8 @@ pub async fn renew_build_lease(write: &mut Write, held: Time, until: Time) -> Re
 }
 
 /// Releases the build lease. Returns `false` if it was lost, so another process may have built the base in between.
-pub async fn release_build_lease(write: &mut Write, held: Time) -> Result<bool, StoreError> {
-    renew_build_lease(write, held, Time::from_millis(0)).await
+pub async fn release_build_lease(write: &mut Write, held: UnixMillis) -> Result<bool, StoreError> {
+    renew_build_lease(write, held, UnixMillis::from_millis(0)).await
 }
 
 /// Returns the present version.

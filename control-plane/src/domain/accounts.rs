@@ -1,4 +1,4 @@
-use super::{AnySubject, ForeignName, OperatorId, RoleId, Subject};
+use super::{AnySubject, ForeignName, OperatorId, RoleId, Subject, UnixSeconds};
 
 /// An operator: the account (tenant) that users belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub struct Operator {
     pub description: Option<String>,
     /// The permission document that applies to every user except the root user.
     pub default_permission: Option<String>,
-    pub created_at: u64,
+    pub created_at: UnixSeconds,
 }
 
 /// A user of an operator, other than the root user.
@@ -17,7 +17,7 @@ pub struct User {
     pub description: Option<String>,
     /// The user's own permission document.
     pub permission: Option<String>,
-    pub created_at: u64,
+    pub created_at: UnixSeconds,
 }
 
 /// A subject of another issuer that has permissions here.
@@ -37,8 +37,8 @@ pub struct Role {
     pub id: RoleId,
     pub description: Option<String>,
     pub permission: String,
-    pub created_at: u64,
-    pub updated_at: u64,
+    pub created_at: UnixSeconds,
+    pub updated_at: UnixSeconds,
 }
 
 /// The grant of a subject.

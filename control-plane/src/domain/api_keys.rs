@@ -3,7 +3,7 @@ use token::{
     api_key::{self, Kind, Prefix},
 };
 
-use super::{ApiKeyId, InvalidId, Subject};
+use super::{ApiKeyId, InvalidId, Subject, UnixSeconds};
 
 /// The username that a client presents with an API key. The key is bound to it. Together with the operator in the key it
 /// determines the subject: the owner, or, for a key of the root user, a name in the operator that is not that of a user.
@@ -82,12 +82,12 @@ pub struct ApiKey {
     pub name: Option<String>,
     pub metadata: Option<serde_json::Value>,
     pub state: ApiKeyState,
-    pub issued_at: u64,
+    pub issued_at: UnixSeconds,
     /// The expiry in the key itself, which edges verify. `None` if the key has none, or its format does not contain it.
-    pub ends_at: Option<u64>,
+    pub ends_at: Option<UnixSeconds>,
     /// The expiry that applies, at or before `ends_at`.
-    pub expires_at: Option<u64>,
-    pub last_used_at: Option<u64>,
+    pub expires_at: Option<UnixSeconds>,
+    pub last_used_at: Option<UnixSeconds>,
 }
 
 impl ApiKey {

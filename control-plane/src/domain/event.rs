@@ -5,7 +5,7 @@ use token::{Fingerprint, api_key::Kind};
 
 use super::{
     ApiKey, ApiKeyId, AuthKeyId, EdgeId, ForeignName, IssuedCredential, OperatorId, RoleId, Subject,
-    Watermark, WatermarkScope,
+    UnixSeconds, Version, Watermark, WatermarkScope,
 };
 
 /// What was done, for the audit log.
@@ -16,7 +16,7 @@ pub enum Event {
     /// An operator was created.
     OperatorCreated { operator: OperatorId, description: Option<String> },
     /// An operator was deleted, with everything that belonged to it. Counts what was deleted.
-    OperatorDeleted { operator: OperatorId, users: u64, auth_keys: u64, instant: u64 },
+    OperatorDeleted { operator: OperatorId, users: u64, auth_keys: u64, instant: UnixSeconds },
     /// A user was created.
     UserCreated { subject: Subject },
     /// A user was deleted. `created` are the keys that it created for others.
@@ -25,7 +25,7 @@ pub enum Event {
         auth_keys: u64,
         created: Vec<String>,
         created_deleted: bool,
-        instant: u64,
+        instant: UnixSeconds,
     },
     /// The permission document of a subject was set, or removed if there is none.
     PermissionSet { of: PermissionHolder, document: Option<Value>, grants: u64 },
@@ -50,11 +50,11 @@ pub enum Event {
     /// An AuthKey was created.
     AuthKeyCreated { auth_key: AuthKeyId, subject: Subject },
     /// An AuthKey was deleted.
-    AuthKeyDeleted { auth_key: AuthKeyId, subject: Subject, instant: u64 },
+    AuthKeyDeleted { auth_key: AuthKeyId, subject: Subject, instant: UnixSeconds },
     /// An API key was created.
     ApiKeyCreated { key: Box<ApiKey> },
     /// An API key was replaced by another one.
-    ApiKeyRotated { id: ApiKeyId, owner: Subject, new: ApiKeyId, until: u64 },
+    ApiKeyRotated { id: ApiKeyId, owner: Subject, new: ApiKeyId, until: UnixSeconds },
     /// An API key was disabled.
     ApiKeyDisabled { id: ApiKeyId, owner: Subject, fingerprint: Fingerprint },
     /// A disabled API key was enabled.
@@ -70,7 +70,7 @@ pub enum Event {
     /// An edge was enrolled.
     EdgeEnrolled { edge: EdgeId },
     /// An edge got another credential.
-    EdgeRotated { edge: EdgeId, old_ends_at: u64, old_ends_on_use: bool },
+    EdgeRotated { edge: EdgeId, old_ends_at: UnixSeconds, old_ends_on_use: bool },
     /// An edge has used its new credential, which ended the earlier ones.
     EdgeRotationDone { edge: EdgeId },
     /// An edge was removed.
@@ -95,17 +95,22 @@ pub enum Event {
     BaseCompacted { blocks: usize, members: u64, revoked: u64, bytes: usize },
     /// What a clock that was ahead has left was corrected.
     ClockRepaired {
-        watermarks: Vec<(WatermarkScope, u64)>,
+        watermarks: Vec<(WatermarkScope, UnixSeconds)>,
         revoked: u64,
         covered: Vec<String>,
         unexpired: Vec<ApiKeyId>,
     },
     /// The database was found to lack versions that were published.
-    StoreRolledBack { missing_from: u64, missing_to: u64 },
+    StoreRolledBack { missing_from: Version, missing_to: Version },
     /// The journal was merged into a database that was restored. Counts what it lacked.
-    JournalMerged { revocations: usize, watermarks: usize, deletions: usize, issued_after: Option<u64> },
+    JournalMerged {
+        revocations: usize,
+        watermarks: usize,
+        deletions: usize,
+        issued_after: Option<UnixSeconds>,
+    },
     /// A restored database was repaired.
-    DatabaseRepaired { gaps: Vec<[u64; 2]>, known: u64, unrevoked: usize },
+    DatabaseRepaired { gaps: Vec<[UnixSeconds; 2]>, known: u64, unrevoked: usize },
 }
 
 /// Whose permission document it is.
@@ -226,7 +231,7 @@ impl Event {
     }
 
     /// Returns the further details as a JSON object. `version` is that of the change; events that need none ignore it.
-    pub fn detail(&self, version: Option<u64>) -> Value {
+    pub fn detail(&self, version: Option<Version>) -> Value {
         match self {
             Self::Initialized { auth_key, kid, .. } => {
                 json!({ "auth_key_id": auth_key.to_string(), "kid": kid })
@@ -321,7 +326,8 @@ impl Event {
                 json!({ "version": version, "members": members, "revoked": revoked, "bytes": bytes })
             }
             Self::ClockRepaired { watermarks, revoked, covered, unexpired } => {
-                let lowered = |(scope, instant): &(WatermarkScope, u64)| json!([scope.to_string(), instant]);
+                let lowered =
+                    |(scope, instant): &(WatermarkScope, UnixSeconds)| json!([scope.to_string(), instant]);
                 json!({
                     "version": version,
                     "watermarks": watermarks.iter().map(lowered).collect::<Vec<_>>(),

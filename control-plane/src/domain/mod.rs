@@ -8,6 +8,8 @@ mod foreign;
 mod ids;
 mod page;
 mod records;
+mod time;
+mod version;
 
 pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyState, Generation, PresentedUsername, is_tag_kid, tag_kid};
@@ -23,3 +25,5 @@ pub use records::{
     IssuedFingerprint, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState, Tombstone,
     TombstoneKind, Watermark, WatermarkScope,
 };
+pub use time::{UnixMillis, UnixSeconds};
+pub use version::Version;

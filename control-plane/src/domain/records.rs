@@ -3,7 +3,8 @@ use std::fmt;
 use token::{Algorithm, Fingerprint, secret::SecretHash};
 
 use super::{
-    AnySubject, AuthKeyId, EdgeId, ForeignName, IssuerName, OperatorId, SessionId, Subject, UserName,
+    AnySubject, AuthKeyId, EdgeId, ForeignName, IssuerName, OperatorId, SessionId, Subject, UnixSeconds,
+    UserName, Version,
 };
 
 /// The stored record of an AuthKey. Of the secret only the hash is stored.
@@ -14,8 +15,8 @@ pub struct AuthKey {
     pub secret_hash: SecretHash,
     /// The creator as named in the audit log; `None` if unknown.
     pub created_by: Option<String>,
-    pub created_at: u64,
-    pub last_used_at: Option<u64>,
+    pub created_at: UnixSeconds,
+    pub last_used_at: Option<UnixSeconds>,
 }
 
 /// An entry of the issuance log: an issued credential without the credential itself.
@@ -26,8 +27,8 @@ pub struct IssuedCredential {
     pub subject: Subject,
     pub auth_key: Option<AuthKeyId>,
     pub session: Option<SessionId>,
-    pub issued_at: u64,
-    pub expires_at: u64,
+    pub issued_at: UnixSeconds,
+    pub expires_at: UnixSeconds,
 }
 
 /// A credential of the issuance log, for building the base.
@@ -35,8 +36,8 @@ pub struct IssuedCredential {
 pub struct IssuedFingerprint {
     pub fingerprint: Fingerprint,
     pub kid: String,
-    pub issued_at: u64,
-    pub expires_at: u64,
+    pub issued_at: UnixSeconds,
+    pub expires_at: UnixSeconds,
     pub revoked: bool,
 }
 
@@ -44,9 +45,9 @@ pub struct IssuedFingerprint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     pub fingerprint: Fingerprint,
-    pub expires_at: u64,
+    pub expires_at: UnixSeconds,
     pub reason: Option<String>,
-    pub revoked_at: u64,
+    pub revoked_at: UnixSeconds,
 }
 
 /// The latest change of a fingerprint.
@@ -55,7 +56,7 @@ pub enum RevocationChange {
     /// The fingerprint was revoked.
     Revoked(Revocation),
     /// The revocation was undone.
-    Restored { fingerprint: Fingerprint, expires_at: u64 },
+    Restored { fingerprint: Fingerprint, expires_at: UnixSeconds },
 }
 
 impl RevocationChange {
@@ -71,13 +72,13 @@ impl RevocationChange {
 /// `expires_before`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseBlockRow {
-    pub expires_from: u64,
-    pub expires_before: u64,
+    pub expires_from: UnixSeconds,
+    pub expires_before: UnixSeconds,
     /// The version whose revocations the block contains.
-    pub as_of: u64,
+    pub as_of: Version,
     /// The version in which the block was installed.
-    pub version: u64,
-    pub built_at: u64,
+    pub version: Version,
+    pub built_at: UnixSeconds,
     pub members: u64,
     pub revoked: u64,
 }
@@ -86,20 +87,21 @@ pub struct BaseBlockRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
     pub scope: WatermarkScope,
-    pub instant: u64,
+    pub instant: UnixSeconds,
     /// The last second in which any covered credential can be valid; the largest instant if there is no limit.
-    pub ends_at: u64,
+    pub ends_at: UnixSeconds,
 }
 
 impl Watermark {
     /// Returns whether it was taken back and refuses nothing. Its record lets publishers and the journal learn of it.
     pub const fn is_taken_back(&self) -> bool {
-        self.scope.is_one_credential() && self.instant == 0
+        self.scope.is_one_credential() && self.instant.get() == 0
     }
 
     /// Returns the instant, or `None` if credentials of any date are refused.
-    pub fn finite_instant(&self) -> Option<u64> {
-        Some(self.instant).filter(|instant| i64::try_from(*instant).is_ok_and(|instant| instant < i64::MAX))
+    pub fn finite_instant(&self) -> Option<UnixSeconds> {
+        Some(self.instant)
+            .filter(|instant| i64::try_from(instant.get()).is_ok_and(|instant| instant < i64::MAX))
     }
 }
 
@@ -111,7 +113,7 @@ pub struct Tombstone {
     /// generation.
     pub id: String,
     /// When the item was created, or the end that was set. Seconds.
-    pub at: u64,
+    pub at: UnixSeconds,
 }
 
 /// The kind of item that a [`Tombstone`] is about.
@@ -174,13 +176,13 @@ impl TombstoneKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IssuanceGap {
     /// The second before the first one of the gap.
-    pub issued_after: u64,
+    pub issued_after: UnixSeconds,
     /// The last second of the gap.
-    pub issued_until: u64,
+    pub issued_until: UnixSeconds,
     /// When the gap was found.
-    pub found_at: u64,
+    pub found_at: UnixSeconds,
     /// The version from which on edges refuse unknown credentials of the gap; `None` until it is repaired.
-    pub version: Option<u64>,
+    pub version: Option<Version>,
 }
 
 /// The scope of a watermark.
@@ -331,12 +333,12 @@ pub enum SigningKeyState {
 #[derive(Debug, Clone)]
 pub struct Edge {
     pub id: EdgeId,
-    pub enrolled_at: u64,
-    pub last_seen_at: Option<u64>,
+    pub enrolled_at: UnixSeconds,
+    pub last_seen_at: Option<UnixSeconds>,
     /// When its credential was last rotated.
-    pub rotated_at: Option<u64>,
+    pub rotated_at: Option<UnixSeconds>,
     /// When the last of its earlier credentials ends; `None` if all have ended.
-    pub old_credential_ends_at: Option<u64>,
+    pub old_credential_ends_at: Option<UnixSeconds>,
     /// Its last report.
     pub report: Option<EdgeReport>,
 }
@@ -345,7 +347,7 @@ pub struct Edge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeReport {
     /// The version of its bundle.
-    pub version: u64,
+    pub version: Version,
     /// When the manifest of its bundle was signed, in milliseconds.
     pub issued_at: Option<u64>,
     /// Its workers; `None` if the edge does not report them.
@@ -358,7 +360,7 @@ pub struct EdgeWorkers {
     /// The number of workers.
     pub count: u64,
     /// The lowest version that any worker enforces.
-    pub oldest: u64,
+    pub oldest: Version,
     /// The number of workers that enforce a lower version than the edge has.
     pub lagging: u64,
     /// The number of open streams that a rule keeps although their credential is refused.
@@ -368,17 +370,17 @@ pub struct EdgeWorkers {
 impl EdgeReport {
     /// Returns the plausible part of the report: a version above `latest` was not published here, so it does not count.
     #[must_use]
-    pub fn credible(self, latest: u64) -> Self {
+    pub fn credible(self, latest: Version) -> Self {
         let Self { version, issued_at, workers } = self;
         if version > latest {
-            return Self { version: 0, issued_at: None, workers: None };
+            return Self { version: Version::ZERO, issued_at: None, workers: None };
         }
-        let issued_at = issued_at.filter(|issued_at| *issued_at <= latest);
+        let issued_at = issued_at.filter(|issued_at| *issued_at <= latest.get());
         Self { version, issued_at, workers: workers.filter(|workers| workers.oldest <= latest) }
     }
 
     /// Returns the version that all workers enforce.
-    pub fn enforces(&self) -> u64 {
+    pub fn enforces(&self) -> Version {
         self.workers.map_or(self.version, |workers| workers.oldest.min(self.version))
     }
 }

@@ -18,9 +18,9 @@ use super::queries as edges;
 use crate::{
     credentials::auth_keys,
     db::{Store, StoreError},
-    domain::{AuthKeyId, EdgeId, EdgeReport},
+    domain::UnixMillis,
+    domain::{AuthKeyId, EdgeId, EdgeReport, Version},
     installation,
-    platform::clock::Time,
 };
 
 /// How often updates are written, and the minimum interval between two reports of the same edge.
@@ -42,17 +42,17 @@ pub(crate) struct LastSeenRecorder {
 
 #[derive(Debug, Default)]
 struct PendingUpdates {
-    auth_keys: HashMap<AuthKeyId, Time>,
+    auth_keys: HashMap<AuthKeyId, UnixMillis>,
     edges: HashMap<EdgeId, PendingReport>,
     /// The latest version that this server has published, and when.
-    published: Option<(u64, Time)>,
+    published: Option<(Version, UnixMillis)>,
     /// The version that each edge enforced in its last written report, and when it was written.
-    written: HashMap<EdgeId, (u64, Instant)>,
+    written: HashMap<EdgeId, (Version, Instant)>,
 }
 
 #[derive(Debug)]
 struct PendingReport {
-    at: Time,
+    at: UnixMillis,
     report: EdgeReport,
 }
 
@@ -77,12 +77,12 @@ impl LastSeenRecorder {
     }
 
     /// Records a use of an AuthKey.
-    pub(crate) fn record_auth_key_use(&self, id: &AuthKeyId, at: Time) {
+    pub(crate) fn record_auth_key_use(&self, id: &AuthKeyId, at: UnixMillis) {
         self.with_pending(|pending| pending.auth_keys.insert(id.clone(), at));
     }
 
     /// Records the report of an edge.
-    pub(crate) fn record_edge_report(&self, id: &EdgeId, at: Time, report: EdgeReport) {
+    pub(crate) fn record_edge_report(&self, id: &EdgeId, at: UnixMillis, report: EdgeReport) {
         let enforces = report.enforces();
         let is_new = self.with_pending(|pending| {
             pending.edges.insert(id.clone(), PendingReport { at, report });
@@ -94,7 +94,7 @@ impl LastSeenRecorder {
     }
 
     /// Records a publication of this server.
-    pub(crate) fn record_publication(&self, version: u64, at: Time) {
+    pub(crate) fn record_publication(&self, version: Version, at: UnixMillis) {
         self.with_pending(|pending| pending.published = Some((version, at)));
         self.wake.notify_one();
     }
@@ -127,7 +127,7 @@ impl PendingUpdates {
         let now = Instant::now();
         let written = &mut self.written;
         written.retain(|_, (_, at)| now.saturating_duration_since(*at) < RETENTION);
-        let lately = |(_, at): &(u64, Instant)| now.saturating_duration_since(*at) < WRITE_INTERVAL;
+        let lately = |(_, at): &(Version, Instant)| now.saturating_duration_since(*at) < WRITE_INTERVAL;
         let due: Vec<(EdgeId, PendingReport)> =
             self.edges.extract_if(|id, _| !written.get(id).is_some_and(lately)).collect();
         for (id, seen) in &due {
@@ -139,9 +139,9 @@ impl PendingUpdates {
 
 /// The updates of one transaction.
 struct DueUpdates {
-    auth_keys: HashMap<AuthKeyId, Time>,
+    auth_keys: HashMap<AuthKeyId, UnixMillis>,
     edges: Vec<(EdgeId, PendingReport)>,
-    published: Option<(u64, Time)>,
+    published: Option<(Version, UnixMillis)>,
 }
 
 async fn write_updates(store: &Store, due: DueUpdates) -> Result<(), StoreError> {

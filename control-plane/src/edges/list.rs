@@ -2,8 +2,8 @@ use super::queries as edges;
 use crate::{
     config,
     db::{StoreError, versions},
-    domain::{Edge, EdgeReport, Page, PageRequest},
-    platform::clock::Time,
+    domain::UnixMillis,
+    domain::{Edge, EdgeReport, Page, PageRequest, Version},
     revocation::{revocations, watermarks},
     service::Service,
 };
@@ -12,9 +12,9 @@ use crate::{
 #[derive(Debug)]
 pub struct EdgeList {
     /// The latest version of the store.
-    pub version: u64,
+    pub version: Version,
     /// The latest version that is older than the lifetime of a manifest. Every live edge should enforce it.
-    pub due: u64,
+    pub due: Version,
     /// The edges.
     pub edges: Vec<EdgeStatus>,
     /// The start of the next page; `None` on the last page.
@@ -67,15 +67,15 @@ impl EdgeList {
     /// Returns whether an edge requests manifests and still does not enforce a version that is due.
     pub fn is_overdue(&self, status: &EdgeStatus) -> bool {
         matches!(status.state, EdgeState::Live | EdgeState::Stale) && {
-            let enrolled = Time::from_seconds(status.edge.enrolled_at).millis();
-            !has_version(&status.edge, self.due, self.version) && enrolled < self.due
+            let enrolled = UnixMillis::from_seconds(status.edge.enrolled_at).millis();
+            !has_version(&status.edge, self.due, self.version) && enrolled < self.due.get()
         }
     }
 }
 
 /// Returns whether all workers of an edge enforce a version. A version above the latest was not published by this
 /// installation, so it does not count.
-pub(crate) fn has_version(edge: &Edge, version: u64, latest: u64) -> bool {
+pub(crate) fn has_version(edge: &Edge, version: Version, latest: Version) -> bool {
     edge.report.is_some_and(|report| report.version <= latest && report.enforces() >= version)
 }
 
@@ -85,14 +85,20 @@ pub async fn list_edges(service: &Service, page: &PageRequest) -> Result<EdgeLis
     let mut read = service.store.read().await?;
     let version = versions::current(&mut read).await?.number;
     let lifetime = u64::try_from(service.config.publisher.lifetime.get().as_millis()).unwrap_or(u64::MAX);
-    let due =
-        versions::latest_until(&mut read, now.millis().saturating_sub(lifetime)).await?.unwrap_or_default();
+    let due = versions::latest_until(&mut read, Version::new(now.millis().saturating_sub(lifetime)))
+        .await?
+        .unwrap_or_default();
     let mut members = Vec::new();
     let Page { items, next } = edges::page(&mut read, page).await?;
     for edge in items {
         let behind = match edge.report.map(|report| report.enforces()) {
             // The edge has a version that this installation has not published, or no bundle.
-            _ if edge.report.is_some_and(|report| report.version > version || report.version == 0) => None,
+            _ if edge
+                .report
+                .is_some_and(|report| report.version > version || report.version == Version::ZERO) =>
+            {
+                None
+            }
             Some(enforced) if enforced < version => Some(
                 revocations::count_since(&mut read, enforced).await?
                     + watermarks::count_since(&mut read, enforced).await?,
@@ -117,12 +123,14 @@ pub async fn list_all_edges(service: &Service) -> Result<EdgeList, StoreError> {
 }
 
 /// Determines the state of an edge.
-pub(crate) fn edge_state(service: &Service, edge: &Edge, now: Time) -> EdgeState {
+pub(crate) fn edge_state(service: &Service, edge: &Edge, now: UnixMillis) -> EdgeState {
     let lifetime = service.config.publisher.lifetime.get();
     match edge.last_seen_at {
         None => EdgeState::Unseen,
         // The time of the last request is rounded down to seconds.
-        Some(seen) if now > Time::from_seconds(seen.saturating_add(1)).plus(lifetime) => EdgeState::Silent,
+        Some(seen) if now > UnixMillis::from_seconds(seen.saturating_add(1)).plus(lifetime) => {
+            EdgeState::Silent
+        }
         Some(_) if edge.report.and_then(bundle_time).is_some_and(|at| now > at.plus(lifetime)) => {
             EdgeState::Stale
         }
@@ -131,14 +139,14 @@ pub(crate) fn edge_state(service: &Service, edge: &Edge, now: Time) -> EdgeState
 }
 
 /// Returns when the bundle of an edge was signed; `None` if the edge has none, or does not report it.
-pub fn bundle_time(report: EdgeReport) -> Option<Time> {
-    report.issued_at.filter(|at| report.version > 0 && *at > 0).map(Time::from_millis)
+pub fn bundle_time(report: EdgeReport) -> Option<UnixMillis> {
+    report.issued_at.filter(|at| report.version > Version::ZERO && *at > 0).map(UnixMillis::from_millis)
 }
 
 /// Returns whether a silent edge may still admit requests by its bundle.
-pub(crate) fn may_admit(service: &Service, edge: &Edge, now: Time) -> bool {
+pub(crate) fn may_admit(service: &Service, edge: &Edge, now: UnixMillis) -> bool {
     let config::Publisher { lifetime, outage_grace, .. } = &service.config.publisher;
     edge.last_seen_at.is_some_and(|seen| {
-        now <= Time::from_seconds(seen.saturating_add(1)).plus(lifetime.get()).plus(outage_grace.get())
+        now <= UnixMillis::from_seconds(seen.saturating_add(1)).plus(lifetime.get()).plus(outage_grace.get())
     })
 }

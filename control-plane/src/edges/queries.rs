@@ -5,7 +5,7 @@ use token::secret::SecretHash;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{Edge, EdgeId, EdgeReport, EdgeWorkers, Page, PageRequest, TombstoneKind},
+    domain::{Edge, EdgeId, EdgeReport, EdgeWorkers, Page, PageRequest, TombstoneKind, UnixSeconds, Version},
     journal::tombstones,
     platform::random,
 };
@@ -22,7 +22,7 @@ pub(in crate::edges) async fn insert(
     write: &mut Write,
     id: &EdgeId,
     credential: &SecretHash,
-    at: u64,
+    at: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let done = query("INSERT INTO edges (edge_id, credential_hash, enrolled_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
         .bind(id.as_str())
@@ -47,7 +47,7 @@ pub struct CredentialHolder {
 pub async fn find(
     executor: &mut impl Executor,
     credential: &SecretHash,
-    now: u64,
+    now: UnixSeconds,
 ) -> Result<Option<CredentialHolder>, StoreError> {
     let found = query(
         "SELECT edge_id, (SELECT COUNT(*) FROM old_edge_credentials o \
@@ -63,7 +63,7 @@ pub async fn find(
     let Some(found) = found else { return Ok(None) };
     Ok(Some(CredentialHolder {
         id: row::parsed_text(&found, "edge_id")?,
-        ends_others: row::from_column(&found, "others")? > 0,
+        ends_others: row::from_column::<u64>(&found, "others")? > 0,
     }))
 }
 
@@ -72,7 +72,7 @@ pub(in crate::edges) async fn replace_credential(
     write: &mut Write,
     id: &EdgeId,
     credential: &SecretHash,
-    at: u64,
+    at: UnixSeconds,
 ) -> Result<bool, StoreError> {
     query(
         "INSERT INTO old_edge_credentials (credential_hash, edge_id, ends_at, ends_on_use) \
@@ -95,7 +95,7 @@ pub(in crate::edges) async fn replace_credential(
 pub(in crate::edges) async fn keep_old_credentials_until(
     write: &mut Write,
     id: &EdgeId,
-    ends_at: u64,
+    ends_at: UnixSeconds,
     ends_on_use: bool,
 ) -> Result<(), StoreError> {
     let rows = query(
@@ -119,7 +119,7 @@ pub(in crate::edges) async fn keep_old_credentials_until(
 pub(in crate::edges) async fn end_old_credentials(
     write: &mut Write,
     id: &EdgeId,
-    at: u64,
+    at: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let ended = query("DELETE FROM old_edge_credentials WHERE edge_id = $1 RETURNING credential_hash")
         .bind(id.as_str())
@@ -134,7 +134,7 @@ pub async fn end_credentials_on_use(
     write: &mut Write,
     id: &EdgeId,
     used: &SecretHash,
-    at: u64,
+    at: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let ended = query(
         "DELETE FROM old_edge_credentials WHERE edge_id = $1 AND ends_on_use = 1 \
@@ -148,7 +148,7 @@ pub async fn end_credentials_on_use(
 }
 
 /// Writes tombstones of ended credentials. Returns whether there were any.
-async fn insert_tombstones(write: &mut Write, ended: &[AnyRow], at: u64) -> Result<bool, StoreError> {
+async fn insert_tombstones(write: &mut Write, ended: &[AnyRow], at: UnixSeconds) -> Result<bool, StoreError> {
     for credential in ended {
         let hash = row::text(credential, "credential_hash")?;
         tombstones::insert(write, TombstoneKind::EdgeCredentialEnd, &hash, at).await?;
@@ -158,7 +158,12 @@ async fn insert_tombstones(write: &mut Write, ended: &[AnyRow], at: u64) -> Resu
 
 /// Ends a credential, by its hash, that had ended before the database was restored. If it is the current credential of an
 /// edge, the edge gets an unknown random one, as its successor is lost.
-pub async fn repeat_end(write: &mut Write, hash: &str, ends_at: u64, now: u64) -> Result<(), StoreError> {
+pub async fn repeat_end(
+    write: &mut Write,
+    hash: &str,
+    ends_at: UnixSeconds,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
     if let Some(id) = find_by_hash(write, hash).await? {
         replace_credential(write, &id, &SecretHash::from_bytes(*random::bytes()), now).await?;
         keep_old_credentials_until(write, &id, ends_at, false).await?;
@@ -173,7 +178,7 @@ pub async fn repeat_end(write: &mut Write, hash: &str, ends_at: u64, now: u64) -
 }
 
 /// Deletes the old credentials that have ended, and returns their number. `now` is in seconds.
-pub async fn purge(write: &mut Write, now: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, now: UnixSeconds) -> Result<u64, StoreError> {
     let done = query("DELETE FROM old_edge_credentials WHERE ends_at <= $1")
         .bind(row::to_column(now))
         .execute(write.connection())
@@ -236,7 +241,7 @@ pub async fn find_by_hash(executor: &mut impl Executor, hash: &str) -> Result<Op
 pub async fn record_report(
     write: &mut Write,
     id: &EdgeId,
-    at: u64,
+    at: UnixSeconds,
     report: &EdgeReport,
 ) -> Result<(), StoreError> {
     let EdgeReport { version, issued_at, workers } = report;
@@ -259,7 +264,7 @@ pub async fn record_report(
 }
 
 /// Limits the times of the last reports to now.
-pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
+pub async fn clamp_to_now(write: &mut Write, now: UnixSeconds) -> Result<(), StoreError> {
     query("UPDATE edges SET last_seen_at = $1 WHERE last_seen_at > $1")
         .bind(row::to_column(now))
         .execute(write.connection())
@@ -268,11 +273,11 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
 }
 
 fn parse_row(from: &AnyRow) -> Result<Edge, StoreError> {
-    let column = |name| row::optional_from_column(from, name);
+    let column = |name| row::optional_from_column::<u64>(from, name);
     let workers = match (column("workers")?, column("oldest")?, column("lagging")?) {
         (Some(count), Some(oldest), Some(lagging)) => {
             let kept_streams = row::from_column(from, "kept_streams")?;
-            Some(EdgeWorkers { count, oldest, lagging, kept_streams })
+            Some(EdgeWorkers { count, oldest: Version::new(oldest), lagging, kept_streams })
         }
         _ => None,
     };
@@ -280,9 +285,13 @@ fn parse_row(from: &AnyRow) -> Result<Edge, StoreError> {
     Ok(Edge {
         id: row::parsed_text(from, "edge_id")?,
         enrolled_at: row::from_column(from, "enrolled_at")?,
-        last_seen_at: column("last_seen_at")?,
-        rotated_at: column("rotated_at")?,
-        old_credential_ends_at: column("old_ends_at")?,
-        report: column("version")?.map(|version| EdgeReport { version, issued_at, workers }),
+        last_seen_at: row::optional_from_column(from, "last_seen_at")?,
+        rotated_at: row::optional_from_column(from, "rotated_at")?,
+        old_credential_ends_at: row::optional_from_column(from, "old_ends_at")?,
+        report: row::optional_from_column(from, "version")?.map(|version| EdgeReport {
+            version,
+            issued_at,
+            workers,
+        }),
     })
 }

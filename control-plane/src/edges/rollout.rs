@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     db::{StoreError, versions},
-    domain::EdgeId,
+    domain::{EdgeId, Version},
     service::Service,
 };
 
@@ -57,7 +57,7 @@ impl RolloutStatus {
 /// Waits until all workers of every live edge enforce the version, or until the timeout.
 pub async fn await_live_edges(
     service: &Service,
-    version: u64,
+    version: Version,
     timeout: Duration,
 ) -> Result<RolloutStatus, StoreError> {
     await_until(service, version, timeout, RolloutStatus::is_complete_for_live_edges).await
@@ -66,7 +66,7 @@ pub async fn await_live_edges(
 /// Waits until every edge that may admit requests enforces the version, or until the timeout.
 pub async fn await_all_edges(
     service: &Service,
-    version: u64,
+    version: Version,
     timeout: Duration,
 ) -> Result<RolloutStatus, StoreError> {
     await_until(service, version, timeout, |reached| {
@@ -77,7 +77,7 @@ pub async fn await_all_edges(
 
 async fn await_until(
     service: &Service,
-    version: u64,
+    version: Version,
     timeout: Duration,
     is_done: impl Fn(&RolloutStatus) -> bool,
 ) -> Result<RolloutStatus, StoreError> {
@@ -93,7 +93,7 @@ async fn await_until(
 }
 
 /// Reads which edges enforce a version.
-async fn poll_edges(service: &Service, version: u64) -> Result<RolloutStatus, StoreError> {
+async fn poll_edges(service: &Service, version: Version) -> Result<RolloutStatus, StoreError> {
     let now = service.now();
     let mut reached = RolloutStatus::default();
     let mut read = service.store.read().await?;

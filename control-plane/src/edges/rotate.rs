@@ -5,7 +5,7 @@ use token::secret::{Secret, SecretHash};
 use super::{enroll::CREDENTIAL_PREFIX, queries as edges};
 use crate::{
     db::StoreError,
-    domain::{Actor, EdgeId, Event},
+    domain::{Actor, EdgeId, Event, UnixSeconds},
     platform::random,
     service::Service,
 };
@@ -44,7 +44,7 @@ pub struct RotatedEdge {
     /// The credential. It is shown once.
     pub credential: Secret,
     /// When the earlier credentials end at the latest. Seconds since the Unix epoch.
-    pub old_ends_at: u64,
+    pub old_ends_at: UnixSeconds,
 }
 
 /// Generates another credential for an edge. If it is lost before it is used, call this again: the credentials in use stay

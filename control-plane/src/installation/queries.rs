@@ -4,7 +4,8 @@ use sqlx::query;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    platform::clock::Time,
+    domain::UnixMillis,
+    domain::Version,
 };
 
 /// The identity of an installation.
@@ -54,8 +55,8 @@ pub async fn find(executor: &mut impl Executor) -> Result<Option<Installation>, 
 /// The publications of all servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicationState {
-    pub version: u64,
-    pub at: Time,
+    pub version: Version,
+    pub at: UnixMillis,
 }
 
 /// Returns the highest version that a server has published, and the time of the last publication.
@@ -64,12 +65,16 @@ pub async fn publication_state(executor: &mut impl Executor) -> Result<Publicati
         query("SELECT version, at FROM published WHERE id = 1").fetch_one(executor.connection()).await?;
     Ok(PublicationState {
         version: row::from_column(&row, "version")?,
-        at: Time::from_seconds(row::from_column(&row, "at")?),
+        at: UnixMillis::from_seconds(row::from_column(&row, "at")?),
     })
 }
 
 /// Records that a server has published a version.
-pub async fn record_publication(write: &mut Write, version: u64, now: Time) -> Result<(), StoreError> {
+pub async fn record_publication(
+    write: &mut Write,
+    version: Version,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
     query(
         "UPDATE published SET version = CASE WHEN version > $1 THEN version ELSE $1 END, \
          at = CASE WHEN at > $2 THEN at ELSE $2 END WHERE id = 1",

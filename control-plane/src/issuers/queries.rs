@@ -1,10 +1,13 @@
 use sqlx::{any::AnyRow, query};
 
 use super::{IssuerRecord, jwks::IssuerKey};
-use crate::db::{Executor, StoreError, Write, row};
+use crate::{
+    db::{Executor, StoreError, Write, row},
+    domain::UnixSeconds,
+};
 
 /// Adds an issuer. Returns whether it is new.
-pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, StoreError> {
+pub async fn add(write: &mut Write, issuer: &str, due_at: UnixSeconds) -> Result<bool, StoreError> {
     let done =
         query("INSERT INTO issuers (issuer, due_at, failures) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING")
             .bind(issuer)
@@ -15,7 +18,7 @@ pub async fn add(write: &mut Write, issuer: &str, due_at: u64) -> Result<bool, S
 }
 
 /// Limits the times of the next fetches to now, after a clock that was ahead.
-pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
+pub async fn clamp_to_now(write: &mut Write, now: UnixSeconds) -> Result<(), StoreError> {
     query("UPDATE issuers SET due_at = $1, tried_at = NULL WHERE tried_at > $1 OR fetched_at > $1")
         .bind(row::to_column(now))
         .execute(write.connection())
@@ -50,10 +53,10 @@ pub async fn find(executor: &mut impl Executor, issuer: &str) -> Result<Option<I
 pub(in crate::issuers) async fn claim(
     write: &mut Write,
     issuer: &str,
-    now: u64,
-    tried_before: u64,
-    due_before: u64,
-    until: u64,
+    now: UnixSeconds,
+    tried_before: UnixSeconds,
+    due_before: UnixSeconds,
+    until: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let done = query(
         "UPDATE issuers SET tried_at = $2, due_at = $5 \

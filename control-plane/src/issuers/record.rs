@@ -1,6 +1,7 @@
 //! What is stored of an issuer.
 
 use super::jwks::IssuerKey;
+use crate::domain::UnixSeconds;
 
 /// The record of another issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,11 +14,11 @@ pub struct IssuerRecord {
     /// The URL and the entity tag of the set, separated by a space.
     pub tag: Option<String>,
     /// When keys were last fetched.
-    pub fetched_at: Option<u64>,
+    pub fetched_at: Option<UnixSeconds>,
     /// When the last attempt was made.
-    pub tried_at: Option<u64>,
+    pub tried_at: Option<UnixSeconds>,
     /// When the next fetch is due.
-    pub due_at: u64,
+    pub due_at: UnixSeconds,
     /// The number of consecutive failures.
     pub failures: u64,
     /// The error of the last attempt.

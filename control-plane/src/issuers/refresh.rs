@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     config,
-    db::{Change, StoreError},
-    domain::{Actor, Event},
+    db::{Change, NEVER_EXPIRES, StoreError},
+    domain::{Actor, Event, UnixSeconds, Version},
     keys::key_set,
     platform::random,
     service::Service,
@@ -89,7 +89,7 @@ pub enum RefreshOutcome {
     /// The keys have not changed.
     Same,
     /// The keys have changed. This is the first version with the new keys.
-    Changed(u64),
+    Changed(Version),
 }
 
 /// Synchronizes the store with the configuration: a new issuer is due immediately, and the keys of removed issuers and
@@ -172,9 +172,9 @@ async fn claim_refresh(
         return Ok(None);
     }
     let tried = found.and_then(|record| record.tried_at).unwrap_or_default();
-    let seconds = now.saturating_sub(tried);
+    let seconds = now.since(tried);
     // Checked without a transaction that writes, because clients can cause this.
-    if mode == RefreshMode::MissingKey && tried > 0 && seconds < min_refresh {
+    if mode == RefreshMode::MissingKey && tried > UnixSeconds::EPOCH && seconds < min_refresh {
         return Err(RefreshError::TooSoon { seconds });
     }
     let mut upkeep = service.upkeep().await?;
@@ -182,8 +182,10 @@ async fn claim_refresh(
     issuers::add(upkeep.db(), name, now).await?;
     let (tried_before, due_before) = match mode {
         RefreshMode::IfDue => (now, now),
-        RefreshMode::Immediately | RefreshMode::MissingKey => (now.saturating_sub(min_refresh), u64::MAX),
-        RefreshMode::FileChanged => (now, u64::MAX),
+        RefreshMode::Immediately | RefreshMode::MissingKey => {
+            (now.saturating_sub(min_refresh), NEVER_EXPIRES)
+        }
+        RefreshMode::FileChanged => (now, NEVER_EXPIRES),
     };
     let claimed = issuers::claim(
         upkeep.db(),
@@ -201,7 +203,7 @@ async fn claim_refresh(
     }
     match (mode, record.and_then(|record| record.tried_at)) {
         (RefreshMode::Immediately | RefreshMode::MissingKey, Some(tried)) => {
-            Err(RefreshError::TooSoon { seconds: now.saturating_sub(tried) })
+            Err(RefreshError::TooSoon { seconds: now.since(tried) })
         }
         _ => Ok(None),
     }

@@ -10,7 +10,7 @@ use token::Fingerprint;
 
 use crate::{
     db::NEVER_EXPIRES,
-    domain::{Tombstone, TombstoneKind, Watermark},
+    domain::{Tombstone, TombstoneKind, UnixSeconds, Version, Watermark},
     revocation::watermarks,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The version of the store that the entry belongs to.
-    pub version: u64,
+    pub version: Version,
     /// The content.
     #[serde(flatten)]
     pub kind: EntryKind,
@@ -34,11 +34,11 @@ pub enum EntryKind {
         fingerprint: String,
         /// Seconds; absent if the credential never expires.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_at: Option<u64>,
+        expires_at: Option<UnixSeconds>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// Seconds.
-        revoked_at: u64,
+        revoked_at: UnixSeconds,
     },
     /// A revocation was undone.
     Unrevoked { fingerprint: String },
@@ -46,13 +46,13 @@ pub enum EntryKind {
     Watermark {
         scope: String,
         id: String,
-        instant: u64,
+        instant: UnixSeconds,
         /// Seconds; absent if the watermark is kept forever.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        ends_at: Option<u64>,
+        ends_at: Option<UnixSeconds>,
     },
     /// Something was deleted, or its end was set: see [`Tombstone`].
-    Gone { what: String, id: String, at: u64 },
+    Gone { what: String, id: String, at: UnixSeconds },
     /// The permissions of a subject have changed.
     Granted { subject: String },
     /// The state of the store when the entries before were written: see [`JournalMark`].
@@ -116,17 +116,17 @@ impl Entry {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct JournalContent {
     /// Version and revocation of each fingerprint; `None` if the revocation was taken back.
-    pub revocations: HashMap<Fingerprint, (u64, Option<JournalRevocation>)>,
+    pub revocations: HashMap<Fingerprint, (Version, Option<JournalRevocation>)>,
     /// Watermarks with their versions.
-    pub watermarks: Vec<(u64, Watermark)>,
+    pub watermarks: Vec<(Version, Watermark)>,
     /// Version and instant of each tombstone.
-    pub gone: HashMap<(TombstoneKind, String), (u64, u64)>,
+    pub gone: HashMap<(TombstoneKind, String), (Version, UnixSeconds)>,
     /// The version in which the permissions of each subject last changed.
-    pub granted: BTreeMap<String, u64>,
+    pub granted: BTreeMap<String, Version>,
     /// All marks in the order of the file.
     pub marks: Vec<JournalMark>,
     /// The highest version of any entry.
-    pub newest: u64,
+    pub newest: Version,
     /// The part of the file that this was read from.
     pub(super) extent: FileExtent,
     /// The index in `watermarks` of each scope.
@@ -146,11 +146,11 @@ pub(super) struct FileExtent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalRevocation {
     /// Seconds; [`NEVER_EXPIRES`] if the credential never expires.
-    pub expires_at: u64,
+    pub expires_at: UnixSeconds,
     /// The reason that was given.
     pub reason: Option<String>,
     /// Seconds.
-    pub revoked_at: u64,
+    pub revoked_at: UnixSeconds,
 }
 
 /// The state of the store when the entries before this one were written. They are all entries of the store up to
@@ -158,7 +158,7 @@ pub struct JournalRevocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalMark {
     /// The version of the store.
-    pub version: u64,
+    pub version: Version,
     /// The number of the newest audit entry.
     pub seq: u64,
     /// The time of that audit entry in milliseconds.
@@ -221,7 +221,7 @@ impl JournalContent {
 }
 
 /// Keeps the value of the highest version. The file may contain an entry twice, and entries in any order.
-fn insert_latest<K: Eq + Hash, V>(held: &mut HashMap<K, (u64, V)>, key: K, value: (u64, V)) {
+fn insert_latest<K: Eq + Hash, V>(held: &mut HashMap<K, (Version, V)>, key: K, value: (Version, V)) {
     match held.get_mut(&key) {
         Some(known) if known.0 > value.0 => {}
         Some(known) => *known = value,

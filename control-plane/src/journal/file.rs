@@ -225,16 +225,17 @@ fn identity(file: &fs::Metadata) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{journal::EntryKind, platform::data_dir};
+    use crate::{domain::Version, journal::EntryKind, platform::data_dir};
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 
-    fn mark(version: u64) -> Entry {
-        JournalMark { version, seq: version, at: version }.entry()
+    fn mark(number: u64) -> Entry {
+        JournalMark { version: Version::new(number), seq: number, at: number }.entry()
     }
 
-    fn unrevoked(version: u64) -> Entry {
-        Entry { version, kind: EntryKind::Unrevoked { fingerprint: format!("{version:064x}") } }
+    fn unrevoked(number: u64) -> Entry {
+        let fingerprint = format!("{number:064x}");
+        Entry { version: Version::new(number), kind: EntryKind::Unrevoked { fingerprint } }
     }
 
     #[test]
@@ -252,13 +253,13 @@ mod tests {
                 let mut truncated = after[..length].to_vec();
                 truncated.extend(vec![0; rest]);
                 fs::write(&path, &truncated).unwrap();
-                assert_eq!(last_mark(&path).unwrap().unwrap().version, 2, "{length} {rest}");
+                assert_eq!(last_mark(&path).unwrap().unwrap().version, Version::new(2), "{length} {rest}");
                 let locked = LockedFile::acquire(&path, TIMEOUT).unwrap();
                 // The next write continues from version 2, and writes all of version 3 again.
-                assert_eq!(locked.last.unwrap().version, 2, "{length} {rest}");
+                assert_eq!(locked.last.unwrap().version, Version::new(2), "{length} {rest}");
                 locked.append(&[unrevoked(4), mark(4)]).unwrap();
                 let recorded = read(&path).unwrap().unwrap();
-                assert_eq!((recorded.newest, recorded.marks.len()), (4, 2), "{length} {rest}");
+                assert_eq!((recorded.newest.get(), recorded.marks.len()), (4, 2), "{length} {rest}");
             }
         }
         assert_eq!(data_dir::group_or_world_mode_bits(&path).unwrap(), 0);
@@ -312,7 +313,7 @@ mod tests {
         assert!(held.compact(draft(), &extent).unwrap());
         waiting.join().unwrap().unwrap();
         let marks =
-            || read(&path).unwrap().unwrap().marks.iter().map(|mark| mark.version).collect::<Vec<_>>();
+            || read(&path).unwrap().unwrap().marks.iter().map(|mark| mark.version.get()).collect::<Vec<_>>();
         assert_eq!(marks(), [4, 5, 6]);
 
         // Another process has compacted it since.

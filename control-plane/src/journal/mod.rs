@@ -39,11 +39,8 @@ use crate::{
     accounts::grants,
     audit,
     db::{Executor, NEVER_EXPIRES, Store, StoreError, versions},
-    domain::{Revocation, RevocationChange},
-    platform::{
-        clock::Time,
-        data_dir::{DataDir, TempFile},
-    },
+    domain::{Revocation, RevocationChange, UnixMillis, Version},
+    platform::data_dir::{DataDir, TempFile},
     revocation::{revocations, watermarks},
 };
 
@@ -87,7 +84,7 @@ struct JournalState {
     /// When the store was last compared with the journal.
     last_checked: Mutex<Option<Instant>>,
     /// The version up to which the store has all journal entries. Set by a merge, cleared by the next write.
-    merged: Mutex<Option<u64>>,
+    merged: Mutex<Option<Version>>,
     /// The length in bytes after the last compaction by this process; 0 if there was none.
     compacted_length: AtomicU64,
     /// Why the last write failed, or `None` if it succeeded.
@@ -160,7 +157,7 @@ impl Journal {
 
     /// Continues the journal after the caller has merged it into a store that was rolled back. The store has everything
     /// up to version `known`.
-    pub fn resume_after(&self, known: u64) {
+    pub fn resume_after(&self, known: Version) {
         *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
@@ -208,7 +205,7 @@ impl Journal {
             let last_checked = self.state.last_checked.lock().unwrap_or_else(PoisonError::into_inner);
             last_checked.is_none_or(|at| at.elapsed() >= MARK_INTERVAL)
         };
-        if !is_due && self.state.written.load(Ordering::Acquire) >= now {
+        if !is_due && self.state.written.load(Ordering::Acquire) >= now.get() {
             return Ok(Continuity::Complete);
         }
         let path = self.path.clone();
@@ -217,7 +214,7 @@ impl Journal {
         let mut read = store.read().await?;
         let from = match (merged, locked.last) {
             (Some(known), _) => known,
-            (None, None) => 0,
+            (None, None) => Version::ZERO,
             (None, Some(last)) if last.exists_in(&mut read).await? => last.version,
             (None, Some(_)) => return Ok(Continuity::RolledBack),
         };
@@ -236,7 +233,7 @@ impl Journal {
         if merged.is_some() {
             *self.state.merged.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        self.state.written.fetch_max(version, Ordering::AcqRel);
+        self.state.written.fetch_max(version.get(), Ordering::AcqRel);
         Ok(Continuity::Complete)
     }
 
@@ -267,7 +264,7 @@ impl Journal {
         &self,
         executor: &mut impl Executor,
         recorded: &JournalContent,
-        now: Time,
+        now: UnixMillis,
     ) -> Result<bool, CatchUpError> {
         let path = self.path.clone();
         let mut draft = run_blocking(move || TempFile::for_path(&path))
@@ -282,7 +279,7 @@ impl Journal {
         }
         let mut entries: Vec<Entry> = thin_out(&recorded.marks, now.millis())
             .map(JournalMark::entry)
-            .chain(read_other_entries_since(executor, 0).await?)
+            .chain(read_other_entries_since(executor, Version::ZERO).await?)
             .collect();
         entries.sort_by_key(|entry| entry.version);
         // The newest mark comes last, because the next write continues from the last mark.
@@ -320,7 +317,10 @@ async fn run_blocking<T: Send + 'static>(
 }
 
 /// Reads the entries that the store has after a version, in the order of their versions.
-async fn read_entries_since(executor: &mut impl Executor, version: u64) -> Result<Vec<Entry>, StoreError> {
+async fn read_entries_since(
+    executor: &mut impl Executor,
+    version: Version,
+) -> Result<Vec<Entry>, StoreError> {
     let mut entries: Vec<Entry> =
         revocations::all_since(executor, version).await?.into_iter().map(revocation_entry).collect();
     entries.extend(read_other_entries_since(executor, version).await?);
@@ -328,7 +328,7 @@ async fn read_entries_since(executor: &mut impl Executor, version: u64) -> Resul
     Ok(entries)
 }
 
-fn revocation_entry((version, change): (u64, RevocationChange)) -> Entry {
+fn revocation_entry((version, change): (Version, RevocationChange)) -> Entry {
     let kind = match change {
         RevocationChange::Revoked(Revocation { fingerprint, expires_at, reason, revoked_at }) => {
             EntryKind::Revoked {
@@ -348,7 +348,7 @@ fn revocation_entry((version, change): (u64, RevocationChange)) -> Entry {
 /// Reads the entries that the store has after a version, except revocations of fingerprints.
 async fn read_other_entries_since(
     executor: &mut impl Executor,
-    version: u64,
+    version: Version,
 ) -> Result<Vec<Entry>, StoreError> {
     let mut entries = Vec::new();
     for (version, raised) in watermarks::since(executor, version).await? {
@@ -372,7 +372,10 @@ impl JournalMark {
 }
 
 /// Returns a mark of this version with the newest audit entry, or `None` if there is no audit entry.
-async fn newest_mark(executor: &mut impl Executor, version: u64) -> Result<Option<JournalMark>, StoreError> {
+async fn newest_mark(
+    executor: &mut impl Executor,
+    version: Version,
+) -> Result<Option<JournalMark>, StoreError> {
     let line = audit::list_newest(executor, 1).await?.pop();
     Ok(line.map(|line| JournalMark { version, seq: line.seq, at: line.at }))
 }
@@ -397,7 +400,7 @@ mod tests {
     fn older_marks_are_thinned_out() {
         let now = 1000 * 24 * HOUR_MS;
         let marks: Vec<JournalMark> = (0..2000 * 24)
-            .map(|half| JournalMark { version: half, seq: half, at: half * HOUR_MS / 2 })
+            .map(|half| JournalMark { version: Version::new(half), seq: half, at: half * HOUR_MS / 2 })
             .collect();
         let kept: Vec<u64> = thin_out(&marks, now).map(|mark| mark.at).collect();
         assert!(kept.len() <= 400 * 24 + 3, "{}", kept.len());

@@ -4,11 +4,16 @@ use sqlx::query;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{Tombstone, TombstoneKind},
+    domain::{Tombstone, TombstoneKind, UnixSeconds, Version},
 };
 
 /// Records a deletion, or an end that was set. `at` is that of [`Tombstone`].
-pub async fn insert(write: &mut Write, gone: TombstoneKind, id: &str, at: u64) -> Result<(), StoreError> {
+pub async fn insert(
+    write: &mut Write,
+    gone: TombstoneKind,
+    id: &str,
+    at: UnixSeconds,
+) -> Result<(), StoreError> {
     query(
         "INSERT INTO tombstones (kind, id, at, version) SELECT $1, $2, $3, version FROM bundle_state WHERE id = 1 \
          ON CONFLICT (kind, id) DO UPDATE SET at = excluded.at, version = excluded.version",
@@ -27,7 +32,10 @@ pub async fn insert_from_journal(write: &mut Write, tombstone: &Tombstone) -> Re
 }
 
 /// Returns the tombstones after a version, each with its version.
-pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u64, Tombstone)>, StoreError> {
+pub async fn since(
+    executor: &mut impl Executor,
+    version: Version,
+) -> Result<Vec<(Version, Tombstone)>, StoreError> {
     let rows =
         query("SELECT kind, id, at, version FROM tombstones WHERE version > $1 ORDER BY version, kind, id")
             .bind(row::to_column(version))
@@ -50,7 +58,7 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 }
 
 /// Deletes the tombstones before a version, and returns their number.
-pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: Version) -> Result<u64, StoreError> {
     let done = query("DELETE FROM tombstones WHERE version < $1")
         .bind(row::to_column(before))
         .execute(write.connection())

@@ -23,10 +23,12 @@ use bundle::{
 use zeroize::Zeroizing;
 
 use super::keyring::{Jwk, KeyError, path};
-use crate::platform::{
-    clock::Time,
-    data_dir::{self, DataDir},
-    random,
+use crate::{
+    domain::UnixMillis,
+    platform::{
+        data_dir::{self, DataDir},
+        random,
+    },
 };
 
 /// How long a delegation is valid. `keystile doctor` reports when it should be renewed.
@@ -194,7 +196,7 @@ pub fn complete(
     data_dir: &DataDir,
     incomplete: IncompleteKeys,
     audience: &str,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<(), KeyError> {
     let root = path(data_dir, ROOT_KEY_FILE);
     match incomplete {
@@ -214,7 +216,7 @@ pub fn complete(
 
 /// Creates the missing keys, the root key first. The database must not have an operator: edges do not accept a replaced root
 /// key.
-pub fn create(data_dir: &DataDir, audience: &str, now: Time) -> Result<(), KeyError> {
+pub fn create(data_dir: &DataDir, audience: &str, now: UnixMillis) -> Result<(), KeyError> {
     let root = path(data_dir, ROOT_KEY_FILE);
     let roles = [DelegatedKey::Snapshot, DelegatedKey::Tail];
     let is_complete = root_public_path(data_dir).exists()
@@ -257,7 +259,7 @@ pub fn renew(
     root_file: Option<&Path>,
     audience: &str,
     replace: Option<DelegatedKey>,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<u64, KeyError> {
     let usual = path(data_dir, ROOT_KEY_FILE);
     let root_file = root_file.unwrap_or(&usual);
@@ -329,13 +331,13 @@ fn delegate(
     audience: &str,
     (snapshot, tail): (&PublicKey, &PublicKey),
     last_epoch: u64,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<(), KeyError> {
     let path = delegation_path(data_dir);
     let delegates = DelegationFields {
         audience,
         // The epoch follows the clock, like versions: after restoring a backup it is above what edges have seen.
-        epoch: now.seconds().max(last_epoch.saturating_add(1)),
+        epoch: now.seconds().get().max(last_epoch.saturating_add(1)),
         issued_at: now.millis(),
         expires_at: now.plus(DELEGATION_LIFETIME).millis(),
         snapshot_keys: std::slice::from_ref(snapshot),
@@ -449,8 +451,8 @@ mod tests {
         (folder, data_dir)
     }
 
-    fn at(seconds: u64) -> Time {
-        Time::from_seconds(seconds)
+    fn at(seconds: u64) -> UnixMillis {
+        UnixMillis::from_seconds(crate::domain::UnixSeconds::new(seconds))
     }
 
     #[test]

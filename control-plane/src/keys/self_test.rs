@@ -12,7 +12,7 @@ pub fn self_test_signing_key(service: &Service) -> Result<(), token::Error> {
         iss: service.config.tokens.issuer.clone(),
         sub: "OP0000000000".to_owned(),
         aud: vec![service.config.tokens.audience.clone()],
-        iat: service.now().seconds(),
+        iat: service.now().seconds().get(),
         exp: Some(0),
         nbf: None,
         jti: "rehearsal".to_owned(),

@@ -23,9 +23,9 @@ use crate::{
         tokens::Lifetime,
     },
     db::{Change, NEVER_EXPIRES, StoreError, Write},
-    domain::{Actor, Event, SigningKeyRecord, SigningKeyState, WatermarkScope},
+    domain::UnixMillis,
+    domain::{Actor, Event, SigningKeyRecord, SigningKeyState, Version, WatermarkScope},
     edges::await_live_edges,
-    platform::clock::Time,
     revocation::watermarks::raise_at,
     service::Service,
 };
@@ -72,7 +72,8 @@ pub async fn activate_pending_signing_key(service: &Service) -> Result<Option<St
     let Some(next) = find_pending_key(&signing_keys::list(&mut read).await?).cloned() else {
         return Ok(None);
     };
-    let made = Time::from_seconds(signing_keys::newest_created_at(&mut read).await?.unwrap_or_default());
+    let made =
+        UnixMillis::from_seconds(signing_keys::newest_created_at(&mut read).await?.unwrap_or_default());
     let known = key_set::version(&mut read).await?;
     drop(read);
     // After that time an edge without the key has a stale manifest, so it is not live.
@@ -100,7 +101,7 @@ pub async fn activate_pending_signing_key(service: &Service) -> Result<Option<St
 
 /// Retires a signing key or a tag key (`tag-N`) immediately, revokes everything that it signed, and activates another key if
 /// necessary. Returns the first version with the change.
-pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<u64, SigningKeyError> {
+pub async fn retire_key(service: &Service, actor: &Actor, kid: &str) -> Result<Version, SigningKeyError> {
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
     let records = signing_keys::list(change.db()).await?;
@@ -183,7 +184,8 @@ fn discard_key_file(service: &Service, kid: &str) -> bool {
 /// Deletes the signing keys whose tokens have all expired. Returns their number.
 pub async fn prune_signing_keys(service: &Service) -> Result<usize, SigningKeyError> {
     let mut read = service.store.read().await?;
-    let newest = Time::from_seconds(signing_keys::newest_created_at(&mut read).await?.unwrap_or_default());
+    let newest =
+        UnixMillis::from_seconds(signing_keys::newest_created_at(&mut read).await?.unwrap_or_default());
     let all_expired = service.now() >= newest.plus(Duration::from_secs(Lifetime::MAX.seconds()));
     let mut prunable = Vec::new();
     for record in replaced_keys(&signing_keys::list(&mut read).await?) {
@@ -223,7 +225,7 @@ async fn insert_pending_key(
     write: &mut Write,
     records: &[SigningKeyRecord],
     state: SigningKeyState,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<SigningKeyRecord, SigningKeyError> {
     let algorithm = records.first().ok_or(KeyError::NoSigner)?.algorithm;
     let key = keys::create_signing_key(&service.data_dir, algorithm, state)?;

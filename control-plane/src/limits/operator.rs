@@ -10,8 +10,7 @@ use crate::{
     accounts::{operators, roles, users},
     credentials::{api_keys, auth_keys},
     db::{StoreError, Write},
-    domain::{OperatorId, Subject, WatermarkScope},
-    platform::clock::Time,
+    domain::{OperatorId, Subject, UnixMillis, UnixSeconds, WatermarkScope},
     revocation::{EXPIRED_RETENTION_SECS, revocations},
     service::Service,
 };
@@ -21,7 +20,7 @@ pub(crate) async fn check_auth_key_limit(
     service: &Service,
     write: &mut Write,
     subject: &Subject,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<Result<(), LimitReached>, StoreError> {
     let limit = service.config.limits.auth_keys;
     if is_reached(limit, auth_keys::count(write, subject, limit).await?) {
@@ -63,7 +62,7 @@ pub(crate) async fn is_share_used_up(
     service: &Service,
     write: &mut Write,
     operator: &OperatorId,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<bool, StoreError> {
     let limit = service.config.limits.revocations;
     Ok(limit > 0 && is_reached(limit, shares::current_share(write, operator, now).await?))
@@ -73,7 +72,7 @@ pub(crate) async fn is_share_used_up(
 pub(crate) async fn count_revocation(
     write: &mut Write,
     operator: &OperatorId,
-    expires_at: u64,
+    expires_at: UnixSeconds,
 ) -> Result<(), StoreError> {
     shares::add(write, operator, expires_at.saturating_add(EXPIRED_RETENTION_SECS)).await
 }

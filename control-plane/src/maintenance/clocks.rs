@@ -15,11 +15,12 @@
 use crate::{
     credentials::{api_keys::take_back_expiry, coverage, issued},
     db::{StoreError, versions},
-    domain::{Actor, ApiKeyId, CoreError, ErrorKind, Event, WatermarkScope},
+    domain::{
+        Actor, ApiKeyId, CoreError, ErrorKind, Event, UnixMillis, UnixSeconds, Version, WatermarkScope,
+    },
     edges::{self, list::bundle_time},
     issuers,
     keys::signing_keys,
-    platform::clock::Time,
     publishing::blocks,
     restore::gaps,
     revocation::{revocations, watermarks},
@@ -128,11 +129,11 @@ pub async fn check_clock(service: &Service) -> Result<ClockConfirmation, ClockEr
 
 /// Returns the instants that a clock ahead has left and that are more than [`MAX_CLOCK_DIFFERENCE_SECS`] in the future: a
 /// description, and the second until which each blocks issuing.
-pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, StoreError> {
+pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, UnixSeconds)>, StoreError> {
     let mut reader = service.store.reader().await?;
     let second = service.now().seconds().saturating_add(MAX_CLOCK_DIFFERENCE_SECS);
     let watermarks = watermarks::list_later_than(&mut reader, second).await?.into_iter();
-    let mut found: Vec<(String, u64)> = watermarks
+    let mut found: Vec<(String, UnixSeconds)> = watermarks
         .map(|watermark| (format!("watermark of {}", watermark.scope), watermark.instant))
         .collect();
     for (kid, high) in coverage::floors_after(&mut reader, second).await? {
@@ -148,9 +149,9 @@ pub async fn instants_ahead(service: &Service) -> Result<Vec<(String, u64)>, Sto
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockRepair {
     /// The first bundle with the repair; a checkpoint.
-    pub version: u64,
+    pub version: Version,
     /// The watermarks that were lowered to now, with their instants before.
-    pub watermarks: Vec<(WatermarkScope, u64)>,
+    pub watermarks: Vec<(WatermarkScope, UnixSeconds)>,
     /// The number of credentials in these scopes that have a time of issue in the future. Each is revoked by fingerprint.
     pub revoked: u64,
     /// Signing keys for which the base covered future seconds. The base is dropped, and built again when it is due.
@@ -206,6 +207,6 @@ pub async fn repair_clock(service: &Service, actor: &Actor, forced: bool) -> Res
 }
 
 /// Returns the seconds from the first time to the second, or 0 if the second is earlier.
-fn seconds_between(first: Time, second: Time) -> u64 {
+fn seconds_between(first: UnixMillis, second: UnixMillis) -> u64 {
     second.millis().saturating_sub(first.millis()) / 1000
 }

@@ -4,10 +4,10 @@ use crate::{
     audit,
     credentials::issued,
     db::{StoreError, versions},
+    domain::{UnixMillis, UnixSeconds, Version},
     edges,
     journal::{self, tombstones},
     limits,
-    platform::clock::Time,
     publishing::blocks,
     revocation::{EXPIRED_RETENTION_SECS, revocations, watermarks},
     service::Service,
@@ -35,13 +35,14 @@ pub async fn purge_expired(service: &Service) -> Result<u64, StoreError> {
     deleted_rows += edges::purge(upkeep.db(), now.seconds()).await?;
     // The versions of tombstones are times in milliseconds.
     deleted_rows +=
-        tombstones::purge(upkeep.db(), now.millis().saturating_sub(journal::MARK_RETENTION_MS)).await?;
+        tombstones::purge(upkeep.db(), Version::new(now.millis().saturating_sub(journal::MARK_RETENTION_MS)))
+            .await?;
     upkeep.commit().await?;
     Ok(deleted_rows + purge_bundle_rows(service, now).await?)
 }
 
 /// Deletes the expired rows that are part of the bundle, under a new version if there are any.
-async fn purge_bundle_rows(service: &Service, now: Time) -> Result<u64, StoreError> {
+async fn purge_bundle_rows(service: &Service, now: UnixMillis) -> Result<u64, StoreError> {
     let mut upkeep = service.upkeep().await?;
     let version = upkeep.allocate_version(service.now()).await?;
     let before = purge_threshold(now);
@@ -58,7 +59,7 @@ async fn purge_bundle_rows(service: &Service, now: Time) -> Result<u64, StoreErr
 /// Returns the time that has passed: the clock's time, but advancing at most twice as fast as the uptime of servers. A
 /// clock that is years ahead for an hour advances it by two hours. After a long stop it catches up, which only delays the
 /// purge.
-async fn advance_passed_time(service: &Service) -> Result<Time, StoreError> {
+async fn advance_passed_time(service: &Service) -> Result<UnixMillis, StoreError> {
     let mut seen = service.seen.lock().await;
     let mut upkeep = service.upkeep().await?;
     upkeep.lock_version().await?;
@@ -76,12 +77,12 @@ async fn advance_passed_time(service: &Service) -> Result<Time, StoreError> {
 }
 
 /// Returns the second before which expired credentials can be purged.
-const fn purge_threshold(now: Time) -> u64 {
+const fn purge_threshold(now: UnixMillis) -> UnixSeconds {
     now.seconds().saturating_sub(EXPIRED_RETENTION_SECS)
 }
 
 /// Returns the time before which audit entries are deleted.
-fn audit_retention_start(service: &Service, now: Time) -> Time {
+fn audit_retention_start(service: &Service, now: UnixMillis) -> UnixMillis {
     let retention = u64::try_from(service.config.audit.retention.get().as_millis()).unwrap_or(u64::MAX);
-    Time::from_millis(now.millis().saturating_sub(retention))
+    UnixMillis::from_millis(now.millis().saturating_sub(retention))
 }

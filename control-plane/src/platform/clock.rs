@@ -1,5 +1,6 @@
 //! The only source of time. Other code is given a [`Clock`] or takes the time as an argument.
 
+use crate::domain::UnixMillis;
 use std::{
     sync::{
         Arc, LazyLock,
@@ -9,39 +10,6 @@ use std::{
 };
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// A point in time, as milliseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time {
-    millis: u64,
-}
-
-impl Time {
-    /// Returns the time `millis` milliseconds after the Unix epoch.
-    pub const fn from_millis(millis: u64) -> Self {
-        Self { millis }
-    }
-
-    /// Returns the time `seconds` seconds after the Unix epoch.
-    pub const fn from_seconds(seconds: u64) -> Self {
-        Self { millis: seconds.saturating_mul(1000) }
-    }
-
-    /// Returns the milliseconds since the Unix epoch.
-    pub const fn millis(self) -> u64 {
-        self.millis
-    }
-
-    /// Returns the seconds since the Unix epoch, rounded down.
-    pub const fn seconds(self) -> u64 {
-        self.millis / 1000
-    }
-
-    /// Returns the time `duration` later.
-    pub fn plus(self, duration: Duration) -> Self {
-        Self { millis: self.millis.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)) }
-    }
-}
 
 /// A source of time.
 #[derive(Debug, Clone, Default)]
@@ -61,12 +29,12 @@ pub struct ManualClock {
 
 impl Clock {
     /// Returns a manual clock that shows `at`.
-    pub fn manual(at: Time) -> Self {
+    pub fn manual(at: UnixMillis) -> Self {
         Self::Manual(Arc::new(ManualClock { now: AtomicU64::new(at.millis()), uptime: AtomicU64::new(0) }))
     }
 
     /// Sets a manual clock forward or back without any time passing. Does nothing to the system clock.
-    pub fn set(&self, to: Time) {
+    pub fn set(&self, to: UnixMillis) {
         if let Self::Manual(hands) = self {
             hands.now.store(to.millis(), Ordering::SeqCst);
         }
@@ -91,18 +59,18 @@ impl Clock {
 
     /// Returns the current time.
     #[expect(clippy::disallowed_methods, reason = "this is the only source of time")]
-    pub fn now(&self) -> Time {
+    pub fn now(&self) -> UnixMillis {
         match self {
             Self::System => {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Time::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+                UnixMillis::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
             }
-            Self::Manual(hands) => Time::from_millis(hands.now.load(Ordering::SeqCst)),
+            Self::Manual(hands) => UnixMillis::from_millis(hands.now.load(Ordering::SeqCst)),
         }
     }
 }
 
 /// Returns the system time. Code that has a `Service` uses the clock of that service instead.
-pub fn now() -> Time {
+pub fn now() -> UnixMillis {
     Clock::System.now()
 }

@@ -10,7 +10,7 @@ use token::Fingerprint;
 use super::{PublishError, collision::log_collision, queries as blocks};
 use crate::{
     db::{NEVER_EXPIRES, ReadTransaction, StoreError},
-    domain::BaseBlockRow,
+    domain::{BaseBlockRow, UnixSeconds, Version},
     revocation::revocations,
 };
 
@@ -18,10 +18,10 @@ use crate::{
 #[derive(Default)]
 pub(super) struct BaseState {
     /// Blocks by the start of their expiry bucket, each with its number in the builder.
-    installed: BTreeMap<u64, (BaseBlockRow, u16)>,
+    installed: BTreeMap<UnixSeconds, (BaseBlockRow, u16)>,
     /// Un-revocations: version, and expiry in seconds. Blocks built before that version still list
     /// the fingerprint as revoked.
-    unrevoked: HashMap<Fingerprint, (u64, u64)>,
+    unrevoked: HashMap<Fingerprint, (Version, UnixSeconds)>,
 }
 
 /// The changes of the base since the last load.
@@ -29,7 +29,7 @@ pub(super) struct BaseDelta {
     blocks: Vec<BaseBlockRow>,
     built: Vec<(BaseBlockRow, BuiltBlock)>,
     /// Fingerprints that blocks cover now, with their expiry. They can be dropped from the revocation list.
-    covered: Vec<(u64, Fingerprint)>,
+    covered: Vec<(UnixSeconds, Fingerprint)>,
 }
 
 impl BaseState {
@@ -68,7 +68,7 @@ impl BaseState {
         &mut self,
         delta: BaseDelta,
         builder: &mut Builder,
-    ) -> Result<Vec<(u64, Fingerprint)>, PublishError> {
+    ) -> Result<Vec<(UnixSeconds, Fingerprint)>, PublishError> {
         let BaseDelta { blocks, built, covered } = delta;
         self.installed.retain(|_, (held, number)| {
             let kept = blocks.contains(held);
@@ -94,7 +94,7 @@ impl BaseState {
     pub(super) fn note_unrevoked(
         &mut self,
         fingerprint: Fingerprint,
-        since: (u64, u64),
+        since: (Version, UnixSeconds),
         builder: &mut Builder,
     ) {
         self.unrevoked.insert(fingerprint, since);
@@ -108,7 +108,7 @@ impl BaseState {
     }
 
     /// Removes the un-revocations of credentials that expired before a second.
-    pub(super) fn remove_expired(&mut self, before: u64, builder: &mut Builder) {
+    pub(super) fn remove_expired(&mut self, before: UnixSeconds, builder: &mut Builder) {
         self.unrevoked.retain(|fingerprint, (_, expires_at)| {
             let kept = *expires_at >= before;
             if !kept {
@@ -127,7 +127,7 @@ impl BaseState {
     fn emit_override(
         &self,
         fingerprint: Fingerprint,
-        (version, expires_at): (u64, u64),
+        (version, expires_at): (Version, UnixSeconds),
         builder: &mut Builder,
     ) {
         let contradicts = |row: &BaseBlockRow| {

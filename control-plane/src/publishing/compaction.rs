@@ -20,9 +20,8 @@ use super::queries as blocks;
 use crate::{
     credentials::{coverage, issued},
     db::{NEVER_EXPIRES, StoreError, versions},
-    domain::{Actor, BaseBlockRow, Event},
+    domain::{Actor, BaseBlockRow, Event, UnixMillis, UnixSeconds, Version},
     keys::signing_keys,
-    platform::clock::Time,
     revocation::revocations,
     service::Service,
 };
@@ -80,7 +79,7 @@ impl From<BlockError> for CompactBaseError {
 #[derive(Debug)]
 pub struct Compaction {
     /// The first bundle with the new blocks; `None` if none was built.
-    pub version: Option<u64>,
+    pub version: Option<Version>,
     /// The new blocks.
     pub blocks: Vec<BaseBlockRow>,
     /// The size of the new blocks.
@@ -116,7 +115,7 @@ pub async fn compact_base(service: &Service, actor: &Actor) -> Result<Compaction
 /// The exclusive right to build the base.
 struct BuildLease {
     /// When the lease expires. The mutex is locked until the commit of each transaction that reads or changes it.
-    until: Mutex<Time>,
+    until: Mutex<UnixMillis>,
 }
 
 impl BuildLease {
@@ -203,10 +202,10 @@ async fn build_base(
         return Ok(Compaction { version: None, blocks: Vec::new(), bytes: 0 });
     }
     let coverage: Vec<Coverage> =
-        kids.iter().map(|kid| Coverage { kid: kid.clone(), iat_low: 0, iat_high: high }).collect();
+        kids.iter().map(|kid| Coverage { kid: kid.clone(), iat_low: 0, iat_high: high.get() }).collect();
     // The first pass counts the entries of each block, which determines the sizes of its shards.
-    let mut sizes: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
-    let is_covered = |kid: &String, issued_at: u64| issued_at <= high && kids.contains(kid);
+    let mut sizes: BTreeMap<UnixSeconds, (usize, usize)> = BTreeMap::new();
+    let is_covered = |kid: &String, issued_at: UnixSeconds| issued_at <= high && kids.contains(kid);
     let mut from = Some(0);
     while let Some(prefix) = from {
         let (members, next) = issued::page_by_prefix(&mut read, prefix).await?;
@@ -221,7 +220,10 @@ async fn build_base(
         let (revoked, good) = sizes.get(&expires_from).copied().unwrap_or_default();
         // The last block contains what never expires.
         let next = Some(expires_from.saturating_add(BUCKET_SECS)).filter(|next| *next <= NEVER_EXPIRES);
-        let span = ExpiryRange { expires_from, expires_before: next.unwrap_or(u64::MAX) };
+        let span = ExpiryRange {
+            expires_from: expires_from.get(),
+            expires_before: next.map_or(u64::MAX, UnixSeconds::get),
+        };
         let seed = format!("{expires_from}-{as_of}");
         builders
             .insert(expires_from, BlockBuilder::new(span, coverage.clone(), revoked, good, seed.as_bytes())?);
@@ -247,11 +249,11 @@ async fn build_base(
 }
 
 /// Expiry bucket, fingerprint, and whether it is revoked.
-type CredentialBatch = Vec<(u64, Fingerprint, bool)>;
+type CredentialBatch = Vec<(UnixSeconds, Fingerprint, bool)>;
 
 /// Builds the blocks from batches.
 fn build_blocks(
-    mut builders: BTreeMap<u64, BlockBuilder>,
+    mut builders: BTreeMap<UnixSeconds, BlockBuilder>,
     mut receiver: mpsc::Receiver<CredentialBatch>,
 ) -> Result<Vec<BuiltBlock>, BlockError> {
     while let Some(batch) = receiver.blocking_recv() {
@@ -270,10 +272,10 @@ async fn install_blocks(
     actor: &Actor,
     lease: &BuildLease,
     built: Vec<BuiltBlock>,
-    (as_of, high): (u64, u64),
+    (as_of, high): (Version, UnixSeconds),
     kids: &[String],
 ) -> Result<Compaction, CompactBaseError> {
-    let coverage: Vec<(String, u64)> = kids.iter().map(|kid| (kid.clone(), high)).collect();
+    let coverage: Vec<(String, UnixSeconds)> = kids.iter().map(|kid| (kid.clone(), high)).collect();
     let held = lease.until.lock().await;
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
@@ -286,8 +288,8 @@ async fn install_blocks(
     for block in built {
         let ExpiryRange { expires_from, expires_before } = block.expiry_range();
         let row = BaseBlockRow {
-            expires_from,
-            expires_before,
+            expires_from: expires_from.into(),
+            expires_before: expires_before.into(),
             as_of,
             version,
             built_at: now.seconds(),
@@ -315,7 +317,7 @@ async fn list_own_kids(service: &Service) -> Result<Vec<String>, StoreError> {
 }
 
 /// Returns the start of each bucket that has new revocations.
-fn expiry_buckets(expiries: Vec<u64>, now: Time) -> BTreeSet<u64> {
+fn expiry_buckets(expiries: Vec<UnixSeconds>, now: UnixMillis) -> BTreeSet<UnixSeconds> {
     // A block that expires within the hour is not worth a download.
     let soon = now.seconds().saturating_add(3600);
     let expiry_buckets = expiries.into_iter().map(expiry_bucket);
@@ -323,6 +325,6 @@ fn expiry_buckets(expiries: Vec<u64>, now: Time) -> BTreeSet<u64> {
 }
 
 /// Returns the start of the bucket that an expiry belongs to.
-const fn expiry_bucket(expires_at: u64) -> u64 {
-    expires_at - expires_at % BUCKET_SECS
+const fn expiry_bucket(expires_at: UnixSeconds) -> UnixSeconds {
+    UnixSeconds::new(expires_at.get() - expires_at.get() % BUCKET_SECS)
 }

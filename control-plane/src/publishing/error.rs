@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use bundle::{AdvanceError, Incomplete, ManifestError, ObjectError, Regression, builder::TooLarge};
 
-use crate::{db::StoreError, keys::keyring::KeyError, service::OpenError};
+use crate::{db::StoreError, domain::Version, keys::keyring::KeyError, service::OpenError};
 
 /// Why a bundle could not be published. The previous bundle stays in use until it goes stale.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +19,9 @@ pub enum PublishError {
     #[error("the database was rolled back and lacks {}: a backup was restored, or a failover lost commits", lost(*published, *kept))]
     RolledBack {
         /// The last version that was published.
-        published: u64,
+        published: Version,
         /// The last version before that one which the store still has.
-        kept: u64,
+        kept: Version,
     },
     /// The journal cannot be merged into a database that was rolled back.
     #[error("the database was rolled back, and the journal cannot be merged into it: {0}")]
@@ -48,10 +48,10 @@ pub enum InvalidBundle {
 }
 
 /// Names what the store lacks.
-fn lost(published: u64, kept: u64) -> String {
+fn lost(published: Version, kept: Version) -> String {
     match kept >= published {
         true => "issued credentials".to_owned(),
-        false => format!("versions {} to {published}", kept.saturating_add(1)),
+        false => format!("versions {} to {published}", kept.next()),
     }
 }
 

@@ -8,6 +8,7 @@ use token::Fingerprint;
 
 use crate::{
     db::{ReadTransaction, StoreError},
+    domain::Version,
     restore::gaps,
 };
 
@@ -20,7 +21,7 @@ pub(super) struct ClosedGaps {
 /// Reads the gaps. Returns `None` if they have not changed since a version and no expired rows were purged.
 pub(super) async fn load(
     read: &mut ReadTransaction,
-    since: u64,
+    since: Version,
     was_purged: bool,
 ) -> Result<Option<ClosedGaps>, StoreError> {
     // Most databases have no gap.
@@ -29,8 +30,9 @@ pub(super) async fn load(
         return Ok(None);
     }
     let gaps = gaps::list(read).await?.into_iter().filter(|gap| gap.version.is_some());
-    let gaps =
-        gaps.map(|gap| Gap { issued_after: gap.issued_after, issued_until: gap.issued_until }).collect();
+    let gaps = gaps
+        .map(|gap| Gap { issued_after: gap.issued_after.get(), issued_until: gap.issued_until.get() })
+        .collect();
     Ok(Some(ClosedGaps { gaps, known: gaps::known_credentials(read).await? }))
 }
 

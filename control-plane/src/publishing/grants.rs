@@ -5,11 +5,11 @@ use bundle::builder::{Builder, TooLarge};
 use crate::{
     accounts::grants,
     db::{ReadTransaction, StoreError},
-    domain::Grant,
+    domain::{Grant, Version},
 };
 
 /// Reads the grants that have changed since a version.
-pub(super) async fn load(read: &mut ReadTransaction, since: u64) -> Result<Vec<Grant>, StoreError> {
+pub(super) async fn load(read: &mut ReadTransaction, since: Version) -> Result<Vec<Grant>, StoreError> {
     grants::since(read, since).await
 }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::PublishError;
 use crate::{
     db::{ReadTransaction, StoreError},
-    domain::Generation,
+    domain::{Generation, Version},
     issuers,
     keys::{
         key_set,
@@ -60,9 +60,9 @@ impl KeySet {
     pub(super) async fn load(
         &self,
         read: &mut ReadTransaction,
-        since: u64,
+        since: Version,
     ) -> Result<Option<LoadedKeys>, PublishError> {
-        if since > 0 && key_set::version(read).await? <= since {
+        if since > Version::ZERO && key_set::version(read).await? <= since {
             return Ok(None);
         }
         let records = signing_keys::list(read).await?;

@@ -40,6 +40,7 @@ pub use status::{PublicationStatus, RecordedPublications};
 
 use crate::{
     db::{Store, versions, with_timeout},
+    domain::Version,
     edges::LastSeenRecorder,
     journal::PUBLISHER_TIMEOUT,
     platform::{clock::Clock, telemetry::Metrics},
@@ -164,7 +165,7 @@ struct PublicationRecorder {
     /// How often an unchanged version is recorded again.
     interval: Duration,
     /// The version that was recorded last, and when.
-    last: Option<(u64, Instant)>,
+    last: Option<(Version, Instant)>,
 }
 
 impl PublicationRecorder {
@@ -178,8 +179,8 @@ impl PublicationRecorder {
     }
 
     /// Records a new version immediately, and an unchanged one once per interval.
-    fn record(&mut self, version: u64) {
-        let due = |(last, at): (u64, Instant)| last != version || at.elapsed() >= self.interval;
+    fn record(&mut self, version: Version) {
+        let due = |(last, at): (Version, Instant)| last != version || at.elapsed() >= self.interval;
         if self.last.is_none_or(due) {
             self.usage.record_publication(version, self.clock.now());
             self.last = Some((version, Instant::now()));

@@ -9,7 +9,7 @@ use std::{
 
 use bundle::{Entry, ObjectKind};
 
-use crate::platform::clock::Time;
+use crate::domain::UnixMillis;
 
 /// How long an object of an earlier publication can still be fetched: five times the default lifetime of a manifest.
 const SUPERSEDED_RETENTION: Duration = Duration::from_secs(300);
@@ -25,12 +25,12 @@ struct CachedObject {
     bytes: Arc<[u8]>,
     /// When the object ceased to be part of the latest publication. An edge that has an earlier manifest may still
     /// fetch it.
-    superseded_at: Option<Time>,
+    superseded_at: Option<UnixMillis>,
 }
 
 impl ObjectCache {
     /// Inserts the objects of a publication, and removes those that were superseded long ago.
-    pub(super) fn insert(&self, objects: &[(Entry, Arc<[u8]>)], now: Time) {
+    pub(super) fn insert(&self, objects: &[(Entry, Arc<[u8]>)], now: UnixMillis) {
         let mut cached = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         for object in cached.values_mut() {
             object.superseded_at.get_or_insert(now);

@@ -11,7 +11,7 @@ use bundle::Snapshot;
 use tokio::sync::{Notify, watch};
 
 use super::object_cache::ObjectCache;
-use crate::db::PublishedVersions;
+use crate::{db::PublishedVersions, domain::Version};
 
 /// A signed manifest, with the bundle that an edge assembles from it.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Publication {
     /// The epoch of the delegation.
     pub epoch: u64,
     /// The version of the bundle.
-    pub version: u64,
+    pub version: Version,
     /// Milliseconds since the Unix epoch.
     pub issued_at: u64,
     /// Milliseconds since the Unix epoch.
@@ -37,7 +37,7 @@ pub struct BundlePosition {
     /// The epoch of the delegation.
     pub epoch: u64,
     /// The version of the bundle.
-    pub version: u64,
+    pub version: Version,
 }
 
 impl Publication {
@@ -91,7 +91,7 @@ impl Publications {
     }
 
     /// Requests a publication, and waits until `version` or a later one is published.
-    pub async fn wait_for_version(&self, version: u64) {
+    pub async fn wait_for_version(&self, version: Version) {
         self.request_publish();
         self.wait_until(|published| published.version >= version).await;
     }
@@ -133,7 +133,7 @@ impl Publications {
 }
 
 impl PublishedVersions for Publications {
-    fn wait_for(&self, version: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_for(&self, version: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(self.wait_for_version(version))
     }
 }

@@ -10,13 +10,9 @@ use super::{
 };
 use crate::{
     db::{Store, versions},
-    domain::{Actor, Event},
+    domain::{Actor, Event, UnixMillis, Version},
     journal::{Continuity, Journal, PUBLISHER_TIMEOUT},
-    platform::{
-        clock::{Clock, Time},
-        data_dir::DataDir,
-        telemetry::Metrics,
-    },
+    platform::{clock::Clock, data_dir::DataDir, telemetry::Metrics},
     restore::refuse_after_restore,
     service::Service,
 };
@@ -66,7 +62,7 @@ impl BundlePublisher {
         let (publication, objects) = signer.sign(&mut state, as_of)?;
         let object_cache = Arc::new(ObjectCache::default());
         object_cache.insert(&objects, as_of);
-        metrics.set_published(publication.version, publication.issued_at, state.revocation_count());
+        metrics.set_published(publication.version.get(), publication.issued_at, state.revocation_count());
         let order = watch::Sender::new(publication.position());
         let latest = watch::Sender::new(Arc::new(publication));
         let publications =
@@ -106,7 +102,7 @@ impl BundlePublisher {
     }
 
     /// Loads the changes from the store. If the database was rolled back, loads all of it under a new version.
-    async fn load(&mut self, as_of: Time) -> Result<(), PublishError> {
+    async fn load(&mut self, as_of: UnixMillis) -> Result<(), PublishError> {
         let published = self.latest.borrow().version;
         let (lost, kept) = match self.state.load(&self.store).await {
             // The database may have been rolled back again while the whole state was loaded.
@@ -124,7 +120,12 @@ impl BundlePublisher {
 
     /// Merges the journal into a database that was rolled back, and loads all of it under a new version. `lost` is the
     /// last version that was published, `kept` the last one that the database still has.
-    async fn recover_from_rollback(&mut self, lost: u64, kept: u64, as_of: Time) -> Result<(), PublishError> {
+    async fn recover_from_rollback(
+        &mut self,
+        lost: Version,
+        kept: Version,
+        as_of: UnixMillis,
+    ) -> Result<(), PublishError> {
         let took_version = take_version_above(&self.store, lost, kept, as_of).await?;
         // Nothing is published before the merge: until then edges keep the bundle that contains the lost revocations.
         refuse_after_restore(&self.store, &self.data_dir, &self.journal, as_of)
@@ -137,9 +138,9 @@ impl BundlePublisher {
         let error = PublishError::RolledBack { published: lost, kept };
         tracing::error!(
             error.code = error.code(),
-            missing.from = kept.saturating_add(1),
-            missing.to = lost,
-            bundle.version = self.state.version(),
+            missing.from = kept.next().get(),
+            missing.to = lost.get(),
+            bundle.version = self.state.version().get(),
             version.taken_here = took_version,
             "{error}; the remaining data is published under a new version, and the revocations in the journal are \
              applied again: run `keystile restore --repair` to refuse the credentials whose issue was lost"
@@ -148,7 +149,7 @@ impl BundlePublisher {
     }
 
     /// Does what [`publish`](Self::publish) does, as of a given time. This function is cancel safe.
-    async fn publish_as_of(&mut self, as_of: Time, sign: SignMode) -> Result<(), PublishError> {
+    async fn publish_as_of(&mut self, as_of: UnixMillis, sign: SignMode) -> Result<(), PublishError> {
         self.publish_within(MAX_CHECKPOINTS, as_of, sign).await
     }
 
@@ -157,7 +158,7 @@ impl BundlePublisher {
     async fn publish_within(
         &mut self,
         max_checkpoints: usize,
-        as_of: Time,
+        as_of: UnixMillis,
         sign: SignMode,
     ) -> Result<(), PublishError> {
         self.load(as_of).await?;
@@ -193,7 +194,11 @@ impl BundlePublisher {
         let (publication, objects) = self.signer.sign(&mut self.state, as_of)?;
         self.has_unsigned_changes = false;
         self.object_cache.insert(&objects, as_of);
-        self.metrics.set_published(publication.version, publication.issued_at, self.state.revocation_count());
+        self.metrics.set_published(
+            publication.version.get(),
+            publication.issued_at,
+            self.state.revocation_count(),
+        );
         let order = publication.position();
         self.latest.send_replace(Arc::new(publication));
         self.order.send_if_modified(|published| std::mem::replace(published, order) != order);
@@ -205,9 +210,9 @@ impl BundlePublisher {
 /// back. Returns `false` if another publisher of the same database has done so already.
 async fn take_version_above(
     store: &Store,
-    published: u64,
-    kept: u64,
-    now: Time,
+    published: Version,
+    kept: Version,
+    now: UnixMillis,
 ) -> Result<bool, PublishError> {
     let mut draft = store.draft_unanchored(&Actor::System, || now).await?;
     let found = versions::current(draft.db()).await?;
@@ -216,20 +221,20 @@ async fn take_version_above(
     }
     let version = draft.version_above(published).await?;
     versions::mark_checkpoint(draft.db(), version).await?;
-    let event = Event::StoreRolledBack { missing_from: kept.saturating_add(1), missing_to: published };
+    let event = Event::StoreRolledBack { missing_from: kept.next(), missing_to: published };
     draft.commit(event).await?;
     Ok(true)
 }
 
 /// Allocates a version without any other change.
-async fn allocate_version(store: &Store, now: Time) -> Result<(), PublishError> {
+async fn allocate_version(store: &Store, now: UnixMillis) -> Result<(), PublishError> {
     let mut upkeep = store.upkeep().await?;
     upkeep.allocate_version(now).await?;
     Ok(upkeep.commit().await?)
 }
 
 /// Makes a new version the checkpoint, unless another publisher has moved the checkpoint from `held` already.
-async fn move_checkpoint(store: &Store, held: u64, now: Time) -> Result<(), PublishError> {
+async fn move_checkpoint(store: &Store, held: Version, now: UnixMillis) -> Result<(), PublishError> {
     let mut upkeep = store.upkeep().await?;
     let version = upkeep.allocate_version(now).await?;
     if versions::current(upkeep.db()).await?.checkpoint == held {

@@ -5,7 +5,7 @@ use token::base64url;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::BaseBlockRow,
+    domain::{BaseBlockRow, UnixSeconds},
 };
 
 /// The size of a part: 1 MiB in base64, which keeps the number of statements and the size of each low.
@@ -16,7 +16,7 @@ const MAX_PART_BYTES: usize = 768 * 1024;
 pub(in crate::publishing) async fn replace(
     write: &mut Write,
     block: &BaseBlockRow,
-    coverage: &[(String, u64)],
+    coverage: &[(String, UnixSeconds)],
     bytes: &[u8],
 ) -> Result<(), StoreError> {
     let BaseBlockRow { expires_from, expires_before, as_of, version, built_at, members, revoked } = block;
@@ -42,7 +42,7 @@ pub(in crate::publishing) async fn replace(
             .execute(write.connection())
             .await?;
     }
-    for (part, bytes) in (0..).zip(bytes.chunks(MAX_PART_BYTES)) {
+    for (part, bytes) in (0_u64..).zip(bytes.chunks(MAX_PART_BYTES)) {
         query("INSERT INTO block_parts (expires_from, part, bytes) VALUES ($1, $2, $3)")
             .bind(row::to_column(*expires_from))
             .bind(row::to_column(part))
@@ -67,7 +67,7 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<BaseBlockRow>, Sto
 /// Returns the bytes of a block.
 pub(in crate::publishing) async fn read_bytes(
     executor: &mut impl Executor,
-    expires_from: u64,
+    expires_from: UnixSeconds,
 ) -> Result<Vec<u8>, StoreError> {
     let rows = query("SELECT bytes FROM block_parts WHERE expires_from = $1 ORDER BY part")
         .bind(row::to_column(expires_from))
@@ -82,7 +82,7 @@ pub(in crate::publishing) async fn read_bytes(
 }
 
 /// Deletes the blocks whose members all expired before a second, and returns their number.
-pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: UnixSeconds) -> Result<u64, StoreError> {
     let rows = query("SELECT expires_from FROM blocks WHERE expires_before <= $1")
         .bind(row::to_column(before))
         .fetch_all(write.connection())
@@ -101,7 +101,7 @@ pub async fn clear(write: &mut Write) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn delete(write: &mut Write, expires_from: u64) -> Result<(), StoreError> {
+async fn delete(write: &mut Write, expires_from: UnixSeconds) -> Result<(), StoreError> {
     for delete in [
         "DELETE FROM block_parts WHERE expires_from = $1",
         "DELETE FROM block_coverage WHERE expires_from = $1",

@@ -10,8 +10,9 @@ use bundle::{
 use super::{Publication, PublishError, state::BundleState};
 use crate::{
     config,
+    domain::{UnixMillis, Version},
     keys::publisher_keys::PublisherKeys,
-    platform::{clock::Time, data_dir::DataDir},
+    platform::data_dir::DataDir,
 };
 
 /// How long a checkpoint is valid. A holder of a stolen tail key can show an older tail to a freshly started edge for as
@@ -42,8 +43,8 @@ pub(super) struct BundleSigner {
 
 /// A signed checkpoint.
 struct Checkpoint {
-    version: u64,
-    issued_at: Time,
+    version: Version,
+    issued_at: UnixMillis,
     object: Object,
 }
 
@@ -58,24 +59,24 @@ impl BundleSigner {
     pub(super) fn sign(
         &mut self,
         state: &mut BundleState,
-        as_of: Time,
+        as_of: UnixMillis,
     ) -> Result<(Publication, Vec<Object>), PublishError> {
         self.reload_keys();
         // A clock that is set back must not make a manifest look older than its predecessor of the same version.
         let same = self.last_signed_position().filter(|(version, _)| *version == state.version());
         let issued_at = as_of.millis().max(same.map_or(0, |(_, last)| last.saturating_add(1)));
         let built = state.build()?;
-        let checkpoint = self.checkpoint(state.checkpoint(), &built, Time::from_millis(issued_at))?;
+        let checkpoint = self.checkpoint(state.checkpoint(), &built, UnixMillis::from_millis(issued_at))?;
         let BuiltBundle { tail, mut objects, .. } = built;
         let draft = ManifestFields {
             delegation: &self.authority.signed,
-            version: state.version(),
+            version: state.version().get(),
             issued_at,
-            expires_at: Time::from_millis(issued_at).plus(self.settings.lifetime.get()).millis(),
+            expires_at: UnixMillis::from_millis(issued_at).plus(self.settings.lifetime.get()).millis(),
             checkpoint: checkpoint.0,
             tail: &tail,
         };
-        let (version, expires_at) = (draft.version, draft.expires_at);
+        let (version, expires_at) = (state.version(), draft.expires_at);
         let signed = self.authority.tail.sign(&draft)?;
         objects.push(checkpoint);
         let snapshot = self.open(&signed, &objects, issued_at)?;
@@ -87,33 +88,38 @@ impl BundleSigner {
 
     /// Returns `true` if the last manifest is of `version` and was issued so much later than `now` that edges would
     /// take the next manifest of this version for one from the future: the clock was set back in between.
-    pub(super) fn is_ahead_of(&self, now: Time, version: u64) -> bool {
+    pub(super) fn is_ahead_of(&self, now: UnixMillis, version: Version) -> bool {
         self.last_signed_position().is_some_and(|(signed, last)| {
             signed == version && last > now.plus(CLOCK_CORRECTION_TOLERANCE).millis()
         })
     }
 
     /// Returns version and time of issue (milliseconds) of the last manifest, or `None` if none was signed.
-    fn last_signed_position(&self) -> Option<(u64, u64)> {
+    fn last_signed_position(&self) -> Option<(Version, u64)> {
         let last = self.latest.as_ref()?.manifest();
-        Some((last.version(), last.issued_at()))
+        Some((Version::new(last.version()), last.issued_at()))
     }
 
     /// Returns the checkpoint of a version, and signs it again once an hour.
-    fn checkpoint(&mut self, version: u64, built: &BuiltBundle, now: Time) -> Result<Object, PublishError> {
+    fn checkpoint(
+        &mut self,
+        version: Version,
+        built: &BuiltBundle,
+        now: UnixMillis,
+    ) -> Result<Object, PublishError> {
         // The time of issue is derived from the version or the hour instead of the present moment, so that all publishers
         // of a database sign the same bytes, and an edge can fetch from any of them the object that another has named.
         // A version that a clock ahead has allocated lies in the future; then only the hour is used.
         let hour = now.millis() - now.millis() % CHECKPOINT_INTERVAL_MS;
-        let is_past = version <= now.plus(CLOCK_CORRECTION_TOLERANCE).millis();
-        let issued_at = Time::from_millis(if is_past { version.max(hour) } else { hour });
+        let is_past = version.get() <= now.plus(CLOCK_CORRECTION_TOLERANCE).millis();
+        let issued_at = UnixMillis::from_millis(if is_past { version.get().max(hour) } else { hour });
         let is_current = |held: &&Checkpoint| held.version == version && held.issued_at == issued_at;
         if let Some(held) = self.checkpoint.as_ref().filter(is_current) {
             return Ok(held.object.clone());
         }
         let draft = CheckpointFields {
             audience: &self.settings.audience,
-            version,
+            version: version.get(),
             issued_at: issued_at.millis(),
             expires_at: issued_at.plus(CHECKPOINT_LIFETIME).millis(),
             covered_until: built.covered_until,

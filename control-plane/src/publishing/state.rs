@@ -21,7 +21,7 @@ use crate::{
         NEVER_EXPIRES, Store,
         versions::{self, BundleVersion},
     },
-    domain::{Grant, Revocation, RevocationChange, Watermark},
+    domain::{Grant, Revocation, RevocationChange, UnixSeconds, Version, Watermark},
     revocation::{revocations, watermarks},
 };
 
@@ -30,23 +30,23 @@ pub(super) struct BundleState {
     builder: Builder,
     keyset: KeySet,
     base: BaseState,
-    version: u64,
+    version: Version,
     mark: i64,
     /// The version of the last checkpoint; `None` before the first load.
-    checkpoint: Option<u64>,
+    checkpoint: Option<Version>,
     /// The second before which expired rows were purged from the store.
-    purged_before: u64,
+    purged_before: UnixSeconds,
     /// The revocations of the list, by expiry in seconds.
-    expiring: BTreeSet<(u64, Fingerprint)>,
+    expiring: BTreeSet<(UnixSeconds, Fingerprint)>,
     /// The watermarks that refuse nothing after a second.
-    ending: HashMap<ScopeKey, u64>,
+    ending: HashMap<ScopeKey, UnixSeconds>,
 }
 
 /// The changes of the store since the last load.
 struct Delta {
     version: BundleVersion,
-    changed: Vec<(u64, RevocationChange)>,
-    raised: Vec<(u64, Watermark)>,
+    changed: Vec<(Version, RevocationChange)>,
+    raised: Vec<(Version, Watermark)>,
     granted: Vec<Grant>,
     keys: Option<keyset::LoadedKeys>,
     base: BaseDelta,
@@ -65,22 +65,22 @@ impl BundleState {
             builder: Builder::default(),
             keyset,
             base: BaseState::default(),
-            version: 0,
+            version: Version::ZERO,
             mark: 0,
             checkpoint: None,
-            purged_before: 0,
+            purged_before: UnixSeconds::EPOCH,
             expiring: BTreeSet::new(),
             ending: HashMap::new(),
         }
     }
 
     /// Returns the version of the store that was loaded last.
-    pub(super) const fn version(&self) -> u64 {
+    pub(super) const fn version(&self) -> Version {
         self.version
     }
 
     /// Returns the version of the checkpoint that the state belongs to.
-    pub(super) fn checkpoint(&self) -> u64 {
+    pub(super) fn checkpoint(&self) -> Version {
         self.checkpoint.unwrap_or_default()
     }
 
@@ -91,7 +91,7 @@ impl BundleState {
         let fingerprints =
             changed.into_iter().map(|(number, change)| (number, TailChange::Fingerprint(change)));
         let watermarks = raised.into_iter().map(|(number, raised)| (number, TailChange::Watermark(raised)));
-        let mut changes: Vec<(u64, TailChange)> = fingerprints.chain(watermarks).collect();
+        let mut changes: Vec<(Version, TailChange)> = fingerprints.chain(watermarks).collect();
         changes.sort_by_key(|(number, _)| *number);
         // Changes up to the checkpoint belong to it, later ones to the tail.
         let later = changes.split_off(changes.partition_point(|(number, _)| *number <= version.checkpoint));
@@ -110,7 +110,7 @@ impl BundleState {
             self.remove_expired(version.collected_before);
         }
         if self.checkpoint.is_none_or(|held| held < version.checkpoint) {
-            self.builder.checkpoint(version.checkpoint)?;
+            self.builder.checkpoint(version.checkpoint.get())?;
             self.checkpoint = Some(version.checkpoint);
         }
         self.apply(later);
@@ -137,7 +137,7 @@ impl BundleState {
     /// Makes a checkpoint of the state that is not recorded in the store, for a bundle that is not published.
     pub(super) fn checkpoint_now(&mut self) -> Result<(), TooLarge> {
         self.checkpoint = Some(self.version);
-        self.builder.checkpoint(self.version)
+        self.builder.checkpoint(self.version.get())
     }
 
     /// Builds the bundle.
@@ -168,7 +168,7 @@ impl BundleState {
             && (version.number < self.version
                 || !versions::is_logged(&mut read, self.version, self.mark).await?)
         {
-            let kept = versions::latest_until(&mut read, self.version.saturating_sub(1)).await?;
+            let kept = versions::latest_until(&mut read, self.version.previous()).await?;
             let kept = kept.unwrap_or(version.number).min(version.number);
             return Err(PublishError::RolledBack { published: self.version, kept });
         }
@@ -182,7 +182,7 @@ impl BundleState {
         Ok(Some(Delta { version, changed, raised, granted, keys, base, gaps }))
     }
 
-    fn apply(&mut self, changes: Vec<(u64, TailChange)>) {
+    fn apply(&mut self, changes: Vec<(Version, TailChange)>) {
         for (number, change) in changes {
             match change {
                 TailChange::Fingerprint(RevocationChange::Revoked(Revocation {
@@ -191,7 +191,7 @@ impl BundleState {
                     ..
                 })) => {
                     self.base.note_revoked(&fingerprint);
-                    let Some(is_new) = log_collision(self.builder.revoke(number, fingerprint)) else {
+                    let Some(is_new) = log_collision(self.builder.revoke(number.get(), fingerprint)) else {
                         continue;
                     };
                     if !is_new {
@@ -209,7 +209,7 @@ impl BundleState {
         }
     }
 
-    fn set_watermark(&mut self, number: u64, watermark: &Watermark) {
+    fn set_watermark(&mut self, number: Version, watermark: &Watermark) {
         let Watermark { scope, instant, ends_at } = watermark;
         let id = scope.id();
         let scope = scope.at_edges(&id);
@@ -219,8 +219,8 @@ impl BundleState {
             return;
         }
         // A watermark is lowered only after a clock that was ahead has raised it.
-        if !self.builder.lower_watermark(scope, *instant) {
-            self.builder.raise_watermark(number, scope, *instant);
+        if !self.builder.lower_watermark(scope, instant.get()) {
+            self.builder.raise_watermark(number.get(), scope, instant.get());
         }
         if *ends_at < NEVER_EXPIRES {
             self.ending.insert(scope.into(), *ends_at);
@@ -230,7 +230,7 @@ impl BundleState {
     }
 
     /// Removes everything that expired before a second.
-    fn remove_expired(&mut self, before: u64) {
+    fn remove_expired(&mut self, before: UnixSeconds) {
         let later = self.expiring.split_off(&(before, Fingerprint::from([0; 32])));
         for (_, fingerprint) in std::mem::replace(&mut self.expiring, later) {
             self.builder.remove_revocation(&fingerprint);

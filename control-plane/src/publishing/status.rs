@@ -6,8 +6,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     db::{Store, StoreError, versions},
+    domain::{UnixMillis, Version},
     edges, installation,
-    platform::clock::{Clock, Time},
+    platform::clock::Clock,
     service::Service,
 };
 
@@ -28,7 +29,7 @@ pub enum PublicationStatus {
     /// The version is not published yet.
     Pending {
         /// When a server last published a version of this database.
-        last: Option<Time>,
+        last: Option<UnixMillis>,
         /// The number of enrolled edges.
         edges: usize,
     },
@@ -51,13 +52,13 @@ impl RecordedPublications {
     }
 
     /// Returns the latest version of the database, published or not.
-    pub async fn latest_version(&self) -> Result<u64, StoreError> {
+    pub async fn latest_version(&self) -> Result<Version, StoreError> {
         Ok(versions::current(&mut self.store.reader().await?).await?.number)
     }
 
     /// Waits until a server has published the version, for at most a second. A server records its publications in the
     /// database that it reads, so a server on another database, such as a deleted file, is not counted.
-    pub async fn wait_for_version(&self, version: u64) -> Result<PublicationStatus, StoreError> {
+    pub async fn wait_for_version(&self, version: Version) -> Result<PublicationStatus, StoreError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let published = installation::publication_state(&mut self.store.reader().await?).await?;
@@ -67,7 +68,7 @@ impl RecordedPublications {
             let is_silent = self.clock.now() > published.at.plus(self.lifetime).plus(MAX_CLOCK_DIFFERENCE);
             if is_silent || Instant::now() >= deadline {
                 let edges = edges::list(&mut self.store.reader().await?).await?.len();
-                let last = (published.at > Time::from_seconds(0)).then_some(published.at);
+                let last = (published.at > UnixMillis::from_millis(0)).then_some(published.at);
                 return Ok(PublicationStatus::Pending { last, edges });
             }
             sleep(POLL_INTERVAL).await;

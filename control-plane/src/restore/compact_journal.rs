@@ -2,6 +2,7 @@ use super::{find_missing_entries, queries as gaps};
 use crate::{
     accounts::grants,
     db::StoreError,
+    domain::Version,
     journal::{CatchUpError, tombstones},
     revocation::{revocations, watermarks},
     service::Service,
@@ -22,8 +23,8 @@ pub async fn compact_journal_if_due(service: &Service) -> Result<bool, CatchUpEr
 
 async fn count_entries(service: &Service) -> Result<u64, StoreError> {
     let mut read = service.store.read().await?;
-    Ok(revocations::count_since(&mut read, 0).await?
-        + watermarks::count_since(&mut read, 0).await?
+    Ok(revocations::count_since(&mut read, Version::ZERO).await?
+        + watermarks::count_since(&mut read, Version::ZERO).await?
         + tombstones::count(&mut read).await?
         + grants::count(&mut read).await?)
 }

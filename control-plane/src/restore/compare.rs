@@ -9,7 +9,9 @@ use crate::{
     accounts::grants,
     audit,
     db::{Executor, StoreError, versions},
-    domain::{Revocation, RevocationChange, Tombstone, Watermark, WatermarkScope},
+    domain::{
+        Revocation, RevocationChange, Tombstone, UnixMillis, UnixSeconds, Version, Watermark, WatermarkScope,
+    },
     journal::{JournalContent, JournalMark, JournalRevocation, tombstones},
     revocation::{revocations, watermarks},
 };
@@ -36,9 +38,9 @@ pub struct MissingEntries {
     /// Set if a rollback of the database is found for the first time.
     pub rollback: Option<StoreRollback>,
     /// The highest version in the journal.
-    pub newest: u64,
+    pub newest: Version,
     /// The version up to which the store has all journal entries.
-    pub known: u64,
+    pub known: Version,
     /// True if the store has everything that the journal was written from.
     pub is_continued: bool,
 }
@@ -47,7 +49,7 @@ pub struct MissingEntries {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreRollback {
     /// Seconds. The store lacks some of the credentials that were issued after this.
-    pub issued_after: u64,
+    pub issued_after: UnixSeconds,
 }
 
 impl MissingEntries {
@@ -75,36 +77,37 @@ pub(crate) async fn find_missing_entries(
 ) -> Result<MissingEntries, StoreError> {
     let shared = shared_history(executor, recorded).await?;
     let open = gaps::list(executor).await?.into_iter().filter(|gap| gap.version.is_none());
-    let open = open.map(|gap| gap.issued_after.saturating_mul(1000)).min();
-    let known = open.unwrap_or(u64::MAX).min(match shared {
-        SharedHistory::Complete => u64::MAX,
+    let open = open.map(|gap| Version::new(UnixMillis::from_seconds(gap.issued_after).millis())).min();
+    let known = open.unwrap_or(Version::MAX).min(match shared {
+        SharedHistory::Complete => Version::MAX,
         SharedHistory::UpTo(mark) => mark.version,
-        SharedHistory::Nothing => 0,
+        SharedHistory::Nothing => Version::ZERO,
     });
     let is_continued = shared == SharedHistory::Complete;
     let mut missing =
         MissingEntries { newest: recorded.newest, known, is_continued, ..MissingEntries::default() };
-    if known == u64::MAX {
+    if known == Version::MAX {
         return Ok(missing);
     }
     let mut missing_versions = Vec::new();
     missing.find_revocations(executor, recorded, &mut missing_versions).await?;
-    let raised: HashMap<WatermarkScope, (u64, u64, u64)> = watermarks::since(executor, 0)
-        .await?
-        .into_iter()
-        .map(|(version, Watermark { scope, instant, ends_at })| (scope, (version, instant, ends_at)))
-        .collect();
+    let raised: HashMap<WatermarkScope, (Version, UnixSeconds, UnixSeconds)> =
+        watermarks::since(executor, Version::ZERO)
+            .await?
+            .into_iter()
+            .map(|(version, Watermark { scope, instant, ends_at })| (scope, (version, instant, ends_at)))
+            .collect();
     for (version, watermark) in recorded.watermarks.iter().filter(|(version, _)| *version > known) {
         let held = raised.get(&watermark.scope);
         if watermark.is_taken_back() {
             // If the version of the store is higher, the credential was revoked again later.
-            if held.is_some_and(|(held, instant, _)| *instant > 0 && held < version) {
+            if held.is_some_and(|(held, instant, _)| *instant > UnixSeconds::EPOCH && held < version) {
                 missing.taken_back.push(watermark.scope.clone());
                 missing_versions.push(*version);
             }
             continue;
         }
-        let is_weaker = |(_, instant, ends_at): &(u64, u64, u64)| {
+        let is_weaker = |(_, instant, ends_at): &(Version, UnixSeconds, UnixSeconds)| {
             *instant < watermark.instant || *ends_at < watermark.ends_at
         };
         if held.is_none_or(is_weaker) {
@@ -112,20 +115,21 @@ pub(crate) async fn find_missing_entries(
             missing_versions.push(*version);
         }
     }
-    let buried: HashMap<_, _> = tombstones::since(executor, 0)
+    let buried: HashMap<_, _> = tombstones::since(executor, Version::ZERO)
         .await?
         .into_iter()
         .map(|(version, Tombstone { kind: gone, id, at })| ((gone, id), (version, at)))
         .collect();
     for ((gone, id), (version, at)) in &recorded.gone {
-        let is_known = |(held, ends_at): &(u64, u64)| held >= version && (!gone.is_end() || ends_at <= at);
+        let is_known =
+            |(held, ends_at): &(Version, UnixSeconds)| held >= version && (!gone.is_end() || ends_at <= at);
         if *version > known && !buried.get(&(*gone, id.clone())).is_some_and(is_known) {
             missing.gone.push(Tombstone { kind: *gone, id: id.clone(), at: *at });
             missing_versions.push(*version);
         }
     }
     missing.gone.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
-    let granted: HashMap<String, u64> = grants::changed_since(executor, 0)
+    let granted: HashMap<String, Version> = grants::changed_since(executor, Version::ZERO)
         .await?
         .into_iter()
         .map(|(version, subject)| (subject.to_string(), version))
@@ -148,7 +152,7 @@ impl MissingEntries {
         &mut self,
         executor: &mut impl Executor,
         recorded: &JournalContent,
-        missing_versions: &mut Vec<u64>,
+        missing_versions: &mut Vec<Version>,
     ) -> Result<(), StoreError> {
         let is_wanted = |fingerprint: &Fingerprint| {
             recorded.revocations.get(fingerprint).is_some_and(|(version, _)| *version > self.known)
@@ -216,7 +220,7 @@ async fn shared_history(
             return Ok(if is_complete { SharedHistory::Complete } else { SharedHistory::UpTo(*mark) });
         }
     }
-    Ok(if recorded.newest == 0 { SharedHistory::Complete } else { SharedHistory::Nothing })
+    Ok(if recorded.newest == Version::ZERO { SharedHistory::Complete } else { SharedHistory::Nothing })
 }
 
 /// Determines since when the store lacks issued credentials. Returns `None` if it lacks none, or if the rollback was found
@@ -225,10 +229,10 @@ async fn find_rollback(
     executor: &mut impl Executor,
     recorded: &JournalContent,
     shared: SharedHistory,
-    missing_versions: Vec<u64>,
+    missing_versions: Vec<Version>,
 ) -> Result<Option<StoreRollback>, StoreError> {
     let found = gaps::list(executor).await?.iter().map(|gap| gap.found_at).max();
-    let is_new = |millis: u64| found.is_none_or(|found| millis / 1000 > found);
+    let is_new = |millis: u64| found.is_none_or(|found| UnixSeconds::new(millis / 1000) > found);
     let last_known = match shared {
         SharedHistory::UpTo(mark) => Some(mark.at),
         SharedHistory::Complete | SharedHistory::Nothing => None,
@@ -238,10 +242,16 @@ async fn find_rollback(
         marks.take_while(|mark| SharedHistory::UpTo(**mark) != shared).last().map(|mark| mark.at);
     let current = versions::current(executor).await?.number;
     let ahead = (recorded.newest > current).then_some(recorded.newest);
-    let unknown =
-        missing_versions.into_iter().chain(ahead).chain(first_unknown).filter(|millis| is_new(*millis));
+    let unknown = missing_versions
+        .into_iter()
+        .chain(ahead)
+        .map(Version::get)
+        .chain(first_unknown)
+        .filter(|millis| is_new(*millis));
     let Some(unknown) = unknown.min() else { return Ok(None) };
     // Audit entries after that were written by a process that did not notice the rollback.
     let last = audit::latest_until(executor, unknown).await?.or(last_known).unwrap_or_default();
-    Ok(Some(StoreRollback { issued_after: (last / 1000).saturating_sub(MAX_ISSUE_DELAY_SECS) }))
+    Ok(Some(StoreRollback {
+        issued_after: UnixSeconds::new(last / 1000).saturating_sub(MAX_ISSUE_DELAY_SECS),
+    }))
 }

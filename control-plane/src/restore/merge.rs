@@ -18,7 +18,7 @@ use crate::{
     db::{NEVER_EXPIRES, Store, Write},
     domain::{
         Actor, ApiKeyState, Event, IssuanceGap, Revocation, SigningKeyState, Subject, Tombstone,
-        TombstoneKind,
+        TombstoneKind, UnixMillis, Version,
     },
     edges,
     journal::{Journal, tombstones},
@@ -27,7 +27,7 @@ use crate::{
         signing::{SigningKeyError, retire_key},
         signing_keys, tag_keys,
     },
-    platform::{clock::Time, data_dir::DataDir},
+    platform::data_dir::DataDir,
     revocation::{
         revocations::{self, RevokeOutcome},
         watermarks,
@@ -48,7 +48,7 @@ pub(crate) async fn merge_journal(
     store: &Store,
     data_dir: &DataDir,
     journal: &Journal,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<Merged, OpenError> {
     let nothing = Merged { pending: Vec::new() };
     let Some(recorded) = journal.read().await.map_err(OpenError::Journal)? else { return Ok(nothing) };
@@ -65,7 +65,7 @@ pub(crate) async fn merge_journal(
         return Ok(nothing);
     }
     // The version is above every version in a journal, so later revocations have versions that no journal contains.
-    let above = Time::from_millis(now.millis().max(missing.newest.saturating_add(1)));
+    let above = UnixMillis::from_millis(now.millis().max(missing.newest.next().get()));
     let version = draft.version_above(missing.newest).await?;
     let MissingEntries { revoked, watermarks, gone, rollback, known, is_continued, .. } = missing;
     for revocation in &revoked {
@@ -115,7 +115,7 @@ pub(crate) async fn merge_journal(
         journal.resume_after(known);
     }
     tracing::error!(
-        bundle.version = version,
+        bundle.version = version.get(),
         merged.revocations = revoked.len(),
         merged.watermarks = watermarks.len(),
         merged.deletions = gone.len(),
@@ -131,7 +131,7 @@ pub(crate) async fn refuse_after_restore(
     store: &Store,
     data_dir: &DataDir,
     journal: &Journal,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<(), OpenError> {
     merge_journal(store, data_dir, journal, now).await.map(drop)
 }
@@ -148,8 +148,8 @@ async fn apply_tombstones(
     write: &mut Write,
     data_dir: &DataDir,
     gone: &[Tombstone],
-    version: u64,
-    now: Time,
+    version: Version,
+    now: UnixMillis,
 ) -> Result<Vec<Tombstone>, OpenError> {
     let mut pending = Vec::new();
     for tombstone in gone {
@@ -218,8 +218,8 @@ async fn retire_signing_key(
     write: &mut Write,
     data_dir: &DataDir,
     kid: &str,
-    version: u64,
-    now: Time,
+    version: Version,
+    now: UnixMillis,
 ) -> Result<(), OpenError> {
     let records = signing_keys::list(write).await?;
     let Some(retired) = records.iter().find(|record| record.kid == kid) else { return Ok(()) };

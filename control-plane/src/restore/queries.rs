@@ -6,7 +6,7 @@ use token::Fingerprint;
 use crate::{
     credentials::coverage,
     db::{Executor, StoreError, Write, row},
-    domain::IssuanceGap,
+    domain::{IssuanceGap, UnixSeconds, Version},
 };
 
 /// Inserts a gap. It becomes part of the bundle when [`repair_gaps`] is called.
@@ -37,7 +37,7 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<IssuanceGap>, Stor
 
 /// Marks all gaps as repaired. After the commit no credential is inserted with a time of issue in a gap, and edges refuse unknown
 /// credentials that were issued in one. Must be the first write to the issuance log in the transaction.
-pub(in crate::restore) async fn repair_gaps(write: &mut Write, version: u64) -> Result<(), StoreError> {
+pub(in crate::restore) async fn repair_gaps(write: &mut Write, version: Version) -> Result<(), StoreError> {
     coverage::lock_issuance(write).await?;
     query("UPDATE gaps SET version = $1 WHERE version IS NULL")
         .bind(row::to_column(version))
@@ -47,7 +47,7 @@ pub(in crate::restore) async fn repair_gaps(write: &mut Write, version: u64) -> 
 }
 
 /// Returns the last second of all repaired gaps. New credentials must be issued after it.
-pub async fn latest_end(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
+pub async fn latest_end(executor: &mut impl Executor) -> Result<Option<UnixSeconds>, StoreError> {
     let row = query("SELECT MAX(issued_until) AS ended FROM gaps WHERE version IS NOT NULL")
         .fetch_one(executor.connection())
         .await?;
@@ -55,7 +55,7 @@ pub async fn latest_end(executor: &mut impl Executor) -> Result<Option<u64>, Sto
 }
 
 /// Returns the version in which a gap was last repaired; `None` if no gap was repaired.
-pub async fn latest_version(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
+pub async fn latest_version(executor: &mut impl Executor) -> Result<Option<Version>, StoreError> {
     let row = query("SELECT MAX(version) AS version FROM gaps").fetch_one(executor.connection()).await?;
     row::optional_from_column(&row, "version")
 }
@@ -63,14 +63,14 @@ pub async fn latest_version(executor: &mut impl Executor) -> Result<Option<u64>,
 /// Returns the latest end or time of discovery of a gap if it is later than a second.
 pub async fn latest_instant_after(
     executor: &mut impl Executor,
-    second: u64,
-) -> Result<Option<u64>, StoreError> {
+    second: UnixSeconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
     let latest = list(executor).await?.iter().map(|gap| gap.issued_until.max(gap.found_at)).max();
     Ok(latest.filter(|latest| *latest > second))
 }
 
 /// Limits ends and times of discovery to a second.
-pub async fn clamp_to_now(write: &mut Write, second: u64) -> Result<(), StoreError> {
+pub async fn clamp_to_now(write: &mut Write, second: UnixSeconds) -> Result<(), StoreError> {
     for update in [
         "UPDATE gaps SET issued_until = $1 WHERE issued_until > $1",
         "UPDATE gaps SET found_at = $1 WHERE found_at > $1",
@@ -94,8 +94,8 @@ pub async fn known_credentials(executor: &mut impl Executor) -> Result<Vec<Finge
 /// Counts the known credentials that were issued in an interval.
 pub(in crate::restore) async fn count_known(
     executor: &mut impl Executor,
-    after: u64,
-    until: u64,
+    after: UnixSeconds,
+    until: UnixSeconds,
 ) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS known FROM issued WHERE issued_at > $1 AND issued_at <= $2")
         .bind(row::to_column(after))

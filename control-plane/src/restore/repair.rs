@@ -16,10 +16,10 @@ use crate::{
         tokens::mint::MAX_ISSUE_SKEW_SECS,
     },
     db::{Store, StoreError, versions},
-    domain::{Actor, ApiKeyState, Event, IssuanceGap, WatermarkScope},
+    domain::{Actor, ApiKeyState, Event, IssuanceGap, UnixMillis, UnixSeconds, Version, WatermarkScope},
     journal::{CatchUpError, Journal},
     keys::{SigningKeyError, retire_key, signing_keys, tag_keys},
-    platform::{clock::Time, data_dir::DataDir},
+    platform::data_dir::DataDir,
     revocation::{
         AccessScope, RevocationTarget, RevokeError, revocations, revoke, unrevoke::TAKEN_BACK_RETENTION_SECS,
         watermarks,
@@ -73,7 +73,7 @@ impl DatabaseExamination {
 pub async fn examine_database(
     data_dir: &DataDir,
     config: &Config,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<DatabaseExamination, RepairError> {
     let store = Store::attach(&config.store.url, data_dir.path()).await?;
     examine_store(&store, data_dir, now).await
@@ -83,7 +83,7 @@ pub async fn examine_database(
 async fn examine_store(
     store: &Store,
     data_dir: &DataDir,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<DatabaseExamination, RepairError> {
     let recorded = Journal::new(data_dir).read().await.map_err(RepairError::Journal)?;
     let mut read = store.read().await?;
@@ -116,14 +116,14 @@ pub enum GapStart {
     /// At the time that the merge of the journal has found.
     AsFound,
     /// At this second, when the backup was made.
-    At(u64),
+    At(UnixSeconds),
 }
 
 /// The result of a repair.
 #[derive(Debug)]
 pub struct RepairOutcome {
     /// The first bundle with the gaps; `None` if there was nothing to repair.
-    pub version: Option<u64>,
+    pub version: Option<Version>,
     /// The gaps that were repaired. Unknown credentials that were issued in them are refused from now on.
     pub gaps: Vec<IssuanceGap>,
     /// The number of known credentials in these gaps.
@@ -233,7 +233,7 @@ async fn unknown_key_files(
 
 /// Revokes everything that was ever issued. This is the only safe repair without a journal, as nothing else records the
 /// lost revocations. Returns the version, and the number of deleted AuthKeys.
-pub async fn refuse_everything(service: &Service, actor: &Actor) -> Result<(u64, usize), RepairError> {
+pub async fn refuse_everything(service: &Service, actor: &Actor) -> Result<(Version, usize), RepairError> {
     let refused =
         revoke(service, actor, &AccessScope::Everything, RevocationTarget::Everything, Some("restored"))
             .await

@@ -17,11 +17,10 @@ use crate::{
     db::{NEVER_EXPIRES, StoreError, Write},
     domain::{
         Actor, CoreError, ErrorKind, Event, IssuedCredential, OperatorId, RevocableKeyId, Revocation,
-        Subject, Watermark, WatermarkScope,
+        Subject, UnixMillis, UnixSeconds, Version, Watermark, WatermarkScope,
     },
     keys::{signing_keys, tag_keys},
     limits::operator as operator_limits,
-    platform::clock::Time,
     service::Service,
 };
 
@@ -127,9 +126,9 @@ pub enum RevocationTarget {
     /// An API key, or everything that was issued for an AuthKey or a session up to now.
     Key(RevocableKeyId),
     /// Everything that was issued to a subject up to an instant, or up to now.
-    Subject { subject: Subject, instant: Option<u64> },
+    Subject { subject: Subject, instant: Option<UnixSeconds> },
     /// What another issuer issued, up to an instant, or up to now. What is one credential is revoked regardless of its date.
-    Foreign { scope: WatermarkScope, instant: Option<u64> },
+    Foreign { scope: WatermarkScope, instant: Option<UnixSeconds> },
     /// Everything that a signing key or tag key signed up to now.
     SigningKey(String),
     /// Everything that was issued up to now.
@@ -186,7 +185,7 @@ impl AccessScope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DurableRevocation {
     /// The first bundle with the revocation.
-    pub version: u64,
+    pub version: Version,
     /// What was revoked.
     pub outcome: RevocationOutcome,
 }
@@ -366,10 +365,10 @@ async fn revoke_fingerprint(
     write: &mut Write,
     revoker: Revoker<'_>,
     fingerprint: Fingerprint,
-    unknown_expiry: u64,
+    unknown_expiry: UnixSeconds,
     reason: Option<&str>,
-    now: Time,
-    version: u64,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<(RevocationOutcome, bool), RevokeError> {
     let Revoker { actor, authority, presents_credential } = revoker;
     let issuance = issued::find(write, &fingerprint).await?;
@@ -415,8 +414,8 @@ async fn merge_into_watermark(
     write: &mut Write,
     authority: &AccessScope,
     issuance: &IssuedCredential,
-    now: Time,
-    version: u64,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<Option<(RevocationOutcome, bool)>, StoreError> {
     let (AccessScope::Operator(operator), Some(auth_key)) = (authority, &issuance.auth_key) else {
         return Ok(None);
@@ -435,9 +434,9 @@ async fn raise_watermark(
     write: &mut Write,
     authority: &AccessScope,
     scope: WatermarkScope,
-    instant: Option<u64>,
-    now: Time,
-    version: u64,
+    instant: Option<UnixSeconds>,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<(RevocationOutcome, bool), RevokeError> {
     let is_new = operator_limits::counts_as_new(write, &scope).await?;
     let (until, (watermark, raised)) = match instant {
@@ -457,12 +456,12 @@ async fn raise_watermark(
 }
 
 /// Verifies a token that the store lacks. Returns its fingerprint and expiry.
-fn verify_own_token(service: &Service, text: &str) -> Result<(Fingerprint, u64), RevokeError> {
+fn verify_own_token(service: &Service, text: &str) -> Result<(Fingerprint, UnixSeconds), RevokeError> {
     let token = Unverified::parse(text.as_bytes()).map_err(RevokeError::Token)?;
     let keyring = service.keys.current();
     let key = keyring.verifying_keys().iter().find(|key| key.kid() == token.kid());
     let authentic = token.verify(key.ok_or(RevokeError::TokenKeyUnknown)?).map_err(RevokeError::Token)?;
-    Ok((authentic.fingerprint(), authentic.expires_at().unwrap_or(NEVER_EXPIRES)))
+    Ok((authentic.fingerprint(), authentic.expires_at().map_or(NEVER_EXPIRES, UnixSeconds::new)))
 }
 
 /// Returns whether the `kid` is that of a signing key or tag key.

@@ -7,7 +7,7 @@ use crate::{
     credentials::{api_keys, issued},
     db::{StoreError, Write},
     domain::{
-        Actor, ApiKeyId, ApiKeyState, CoreError, ErrorKind, Event, IssuedCredential, WatermarkScope,
+        Actor, ApiKeyId, ApiKeyState, CoreError, ErrorKind, Event, IssuedCredential, Version, WatermarkScope,
         is_tag_kid,
     },
     service::Service,
@@ -67,7 +67,7 @@ impl CoreError for UnrevokeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unrevocation {
     /// The first bundle without the revocation.
-    pub version: u64,
+    pub version: Version,
     /// True if a watermark still refuses the credential.
     pub watermark: bool,
 }
@@ -109,7 +109,7 @@ pub async fn unrevoke_scope(
     service: &Service,
     actor: &Actor,
     scope: &WatermarkScope,
-) -> Result<u64, UnrevokeError> {
+) -> Result<Version, UnrevokeError> {
     if !scope.is_one_credential() {
         return Err(UnrevokeError::NotOneCredential);
     }

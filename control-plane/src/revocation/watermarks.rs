@@ -20,8 +20,7 @@ use crate::{
         tokens::{Lifetime, mint::MAX_ISSUE_SKEW_SECS},
     },
     db::{NEVER_EXPIRES, StoreError, Write},
-    domain::{Watermark, WatermarkScope},
-    platform::clock::Time,
+    domain::{UnixMillis, UnixSeconds, Version, Watermark, WatermarkScope},
     service::Service,
 };
 
@@ -31,9 +30,9 @@ pub(crate) async fn raise_at(
     service: &Service,
     write: &mut Write,
     scope: &WatermarkScope,
-    instant: u64,
-    now: Time,
-    version: u64,
+    instant: UnixSeconds,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<(Watermark, bool), StoreError> {
     let ends_at = watermark_end(service, write, scope, now).await?;
     let watermark = Watermark { scope: scope.clone(), instant, ends_at };
@@ -48,9 +47,9 @@ pub(crate) async fn raise_to_now(
     service: &Service,
     write: &mut Write,
     scope: &WatermarkScope,
-    reach: u64,
-    now: Time,
-    version: u64,
+    reach: UnixSeconds,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<(Watermark, bool), StoreError> {
     // A credential that was issued right after an earlier revocation is dated slightly ahead, and must be covered too.
     let furthest = now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS.saturating_mul(2));
@@ -67,8 +66,8 @@ async fn watermark_end(
     service: &Service,
     write: &mut Write,
     scope: &WatermarkScope,
-    now: Time,
-) -> Result<u64, StoreError> {
+    now: UnixMillis,
+) -> Result<UnixSeconds, StoreError> {
     let longest = match scope {
         WatermarkScope::Session(_) => Lifetime::MAX.seconds(),
         WatermarkScope::AuthKey(_) if !service.config.tokens.allow_never => Lifetime::MAX.seconds(),

@@ -221,7 +221,7 @@ async fn purge_loop(service: Arc<Service>, metrics: Metrics, stop: CancellationT
         }
         match compact_base_if_due(&service).await {
             Ok(Some(Compaction { version: Some(version), blocks, bytes })) => tracing::info!(
-                bundle.version = version,
+                bundle.version = version.get(),
                 base.blocks = blocks.len(),
                 base.bytes = bytes,
                 "compacted the base"
@@ -293,7 +293,7 @@ async fn issuer_refresh_loop(
         match refreshed {
             Ok(RefreshOutcome::NotDue | RefreshOutcome::Same) | Err(RefreshError::TooSoon { .. }) => {}
             Ok(RefreshOutcome::Changed(version)) => {
-                tracing::info!(issuer.name = name, bundle.version = version, "issuer keys changed")
+                tracing::info!(issuer.name = name, bundle.version = version.get(), "issuer keys changed")
             }
             // Of these the retry delay grows with each failure. Others can be caused by clients.
             Err(error) if mode != RefreshMode::MissingKey || failing.allow(Instant::now()) => {

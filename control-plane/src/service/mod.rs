@@ -24,17 +24,13 @@ use crate::{
         AfterCommit, Change, DatabaseFiles, Draft, Engine, PublishedVersions, Store, StoreError, Unobserved,
         Upkeep, versions,
     },
-    domain::{Actor, Event},
+    domain::{Actor, Event, UnixMillis, Version},
     edges::last_seen::LastSeenRecorder,
     issuers::missing_keys::MissingKeys,
     journal::{COMMAND_TIMEOUT, Journal},
     keys::{keyring::SharedKeyring, signing_keys},
     limits::rates::OperatorRates,
-    platform::{
-        clock::{Clock, Time},
-        data_dir::DataDir,
-        telemetry::Metrics,
-    },
+    platform::{clock::Clock, data_dir::DataDir, telemetry::Metrics},
 };
 pub use error::{OpenError, ReloadKeysError};
 
@@ -67,7 +63,7 @@ pub struct Service {
     publications: OnceLock<Box<dyn PublishedVersions>>,
     metrics: Metrics,
     /// The time that had passed at the last purge, and the uptime then.
-    pub(crate) seen: Mutex<Option<(Time, Duration)>>,
+    pub(crate) seen: Mutex<Option<(UnixMillis, Duration)>>,
     /// The background tasks, until [`workers`](Self::workers) hands them over.
     workers: sync::Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     /// When a probe write last succeeded.
@@ -90,7 +86,7 @@ impl Service {
     }
 
     /// Returns the present time.
-    pub fn now(&self) -> Time {
+    pub fn now(&self) -> UnixMillis {
         self.clock.now()
     }
 
@@ -170,7 +166,7 @@ impl Service {
 
     /// Acknowledges a revocation that has changed nothing, because it was made before: waits until the present version is
     /// published, and returns it.
-    pub(crate) async fn acknowledge_revocation(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn acknowledge_revocation(&self) -> Result<Version, StoreError> {
         let version = versions::current(&mut self.store.reader().await?).await?.number;
         self.metrics.count_revocation();
         self.wait_published(version).await;
@@ -240,7 +236,7 @@ impl AfterCommit for Service {
 
     /// Waits until the own publisher has published a committed version, so that its effect is visible here when the caller
     /// gets the answer. The change is durable already, so a timeout is no error.
-    fn wait_published(&self, version: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_published(&self, version: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             match self.publications.get() {
                 Some(publications) => {

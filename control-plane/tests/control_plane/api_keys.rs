@@ -5,12 +5,11 @@ use control_plane::{
     accounts::operators,
     credentials::{api_keys, issued},
     db::NEVER_EXPIRES,
-    domain::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject},
+    domain::UnixMillis,
+    domain::UnixSeconds,
+    domain::{ApiKey, ApiKeyState, IssuedCredential, PresentedUsername, Subject, Version},
     keys::{key_set, keyring as keys, tag_keys},
-    platform::{
-        clock::{self, Time},
-        data_dir::DataDir,
-    },
+    platform::{clock, data_dir::DataDir},
     publishing,
     revocation::watermarks,
 };
@@ -110,7 +109,7 @@ assert_eq!(edge_decision(&env, key, &alice).await.1, RevocationStatus::Revoked);
 // This does not depend on the watermark.
 let subject: Subject = alice.parse().unwrap();
 let mut write = env.store().await.upkeep().await.unwrap();
-watermarks::lower(write.db(), &subject.into(), 0, 1).await.unwrap();
+watermarks::lower(write.db(), &subject.into(), UnixSeconds::new(0), Version::new(1)).await.unwrap();
 write.commit().await.unwrap();
 for (id, _) in &keys {
 assert!(env.stderr_of_failure(&["key", "enable", id]).contains("is not disabled"));
@@ -304,7 +303,7 @@ let watermark = publication.snapshot.watermark([bundle::Scope::User(&user("carol
 assert!(again["issued_at"].as_u64().unwrap() > watermark);
 }
 
-/// A restored database lacks the numbers assigned since the backup. Time, key files and random bytes prevent their reuse.
+/// A restored database lacks the numbers assigned since the backup. UnixMillis, key files and random bytes prevent their reuse.
 async fn restored_backup_reuses_no_number_or_generation(env: TestEnv) {
 let alice = format!("{}/alice", env.operator);
 create(&env, &["--user", &alice]);
@@ -431,18 +430,18 @@ async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String)
         Some(generation) => *generation,
         None => {
             let generation = keys::create_generation(&data_dir, 1, Kind::Format1).unwrap();
-            tag_keys::insert(write.db(), &generation, 1).await.unwrap();
+            tag_keys::insert(write.db(), &generation, UnixSeconds::new(1)).await.unwrap();
             key_set::set_version(write.db(), version).await.unwrap();
             generation
         }
     };
     let owner: Subject = owner.parse().unwrap();
     if let Some(user) = &owner.user {
-        operators::insert_user(write.db(), &owner.operator, user, 1).await.unwrap();
+        operators::insert_user(write.db(), &owner.operator, user, UnixSeconds::new(1)).await.unwrap();
     }
     // Numbers of earlier releases were consecutive.
-    let id = api_keys::next_number(write.db(), Time::from_millis(0)).await.unwrap();
-    let (issued_at, prefix) = (clock::now().seconds(), Prefix::default());
+    let id = api_keys::next_number(write.db(), UnixMillis::from_millis(0)).await.unwrap();
+    let (issued_at, prefix) = (clock::now().seconds().get(), Prefix::default());
     let contents = ApiKeyFields {
         prefix: &prefix,
         operator: owner.operator.as_str(),
@@ -460,7 +459,7 @@ async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String)
         subject: owner.clone(),
         auth_key: None,
         session: None,
-        issued_at,
+        issued_at: UnixSeconds::new(issued_at),
         expires_at: NEVER_EXPIRES,
     };
     assert_eq!(issued::insert(write.db(), &issuance).await.unwrap(), issued::IssueOutcome::Inserted);
@@ -475,7 +474,7 @@ async fn old_key(env: &TestEnv, owner: &str, username: &str) -> (String, String)
         name: None,
         metadata: None,
         state: ApiKeyState::Active,
-        issued_at,
+        issued_at: UnixSeconds::new(issued_at),
         ends_at: None,
         expires_at: None,
         last_used_at: None,

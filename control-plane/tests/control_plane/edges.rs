@@ -4,7 +4,12 @@ use std::time::{Duration, Instant};
 
 use bundle::{Entry, Manifest, Object, ObjectKind, Objects, PublicKey, RevocationStatus, Snapshot};
 use control_plane::{
-    domain::Revocation, edges, maintenance::purge_expired, platform::clock, revocation::revocations,
+    domain::Revocation,
+    domain::{UnixMillis, UnixSeconds},
+    edges,
+    maintenance::purge_expired,
+    platform::clock,
+    revocation::revocations,
 };
 use serde_json::{Value, json};
 use token::{Fingerprint, secret::SecretHash};
@@ -171,11 +176,11 @@ assert_eq!(server.manifest(&credential, 0, 0).send().await.unwrap().status(), 40
 /// Expired entries are removed from the bundle, with a new version.
 async fn expired_revocations_leave_the_bundle(env: TestEnv) {
 let (expired, living) = (Fingerprint::digest(b"expired"), Fingerprint::digest(b"living"));
-let now = clock::now().seconds();
+let now = clock::now().seconds().get();
 let mut write = env.store().await.upkeep().await.unwrap();
 let stored = write.allocate_version(clock::now()).await.unwrap();
 for (fingerprint, expires_at) in [(expired, now - 90_000), (living, now + 1000)] {
-let one = Revocation { fingerprint, expires_at, reason: None, revoked_at: now };
+let one = Revocation { fingerprint, expires_at: UnixSeconds::new(expires_at), reason: None, revoked_at: UnixSeconds::new(now) };
 revocations::insert(write.db(), &one, stored).await.unwrap();
 }
 write.commit().await.unwrap();
@@ -188,7 +193,7 @@ let snapshot = assemble(&env, &server, &response.bytes().await.unwrap()).await;
 (have, revocation_status(&snapshot, &expired), revocation_status(&snapshot, &living))
 };
 let (number, of_expired, of_living) = standings(0).await;
-assert!(number > stored, "a server starts with a new version");
+assert!(number > stored.get(), "a server starts with a new version");
 assert_eq!((of_expired, of_living), (RevocationStatus::Revoked, RevocationStatus::Revoked));
 let service = env.service().await;
 assert_eq!(purge_expired(&service).await.unwrap(), 1);
@@ -207,13 +212,13 @@ let (second, third) = (rotate(), rotate());
 let store = env.store().await;
 let is_known = async |credential: &str| {
 let mut reader = store.reader().await.unwrap();
-edges::find(&mut reader, &SecretHash::digest(credential), 0).await.unwrap().is_some()
+edges::find(&mut reader, &SecretHash::digest(credential), UnixSeconds::new(0)).await.unwrap().is_some()
 };
 for (used, ends_others) in [(&second, false), (&third, true)] {
 let mut write = store.upkeep().await.unwrap();
-write.allocate_version(clock::Time::from_seconds(1)).await.unwrap();
+write.allocate_version(UnixMillis::from_seconds(UnixSeconds::new(1))).await.unwrap();
 let id = "one".parse().unwrap();
-let ended = edges::end_credentials_on_use(write.db(), &id, &SecretHash::digest(used), 1).await.unwrap();
+let ended = edges::end_credentials_on_use(write.db(), &id, &SecretHash::digest(used), UnixSeconds::new(1)).await.unwrap();
 write.commit().await.unwrap();
 assert_eq!(ended, ends_others);
 assert_eq!((is_known(&second).await, is_known(&third).await), (!ends_others, true));
@@ -283,7 +288,7 @@ let old = env.enroll_edge("one");
 let (server, other) = (env.serve(), env.serve());
 let rotated = env.json(&["edge", "rotate", "one"]);
 let new = json_text(&rotated["credential"]);
-let now = clock::now().seconds();
+let now = clock::now().seconds().get();
 let ends = rotated["old_ends_at"].as_u64().unwrap();
 assert!((now + 3500..=now + 3600).contains(&ends), "{ends} at {now}");
 for _ in 0..3 {
@@ -320,10 +325,10 @@ for credential in [&fourth, &third, &fourth, &third] {
 assert!(is_accepted(&server, credential).await);
 }
 // A shorter overlap applies to all earlier credentials.
-let until = clock::now().seconds() + 2;
+let until = clock::now().seconds().get() + 2;
 let fifth = rotate(&["--shared", "--overlap", "2s"]);
 eventually("the end of the overlap", async || (!is_accepted(&server, &fourth).await).then_some(())).await;
-assert!(clock::now().seconds() >= until);
+assert!(clock::now().seconds().get() >= until);
 assert_eq!((is_accepted(&server, &third).await, is_accepted(&server, &fifth).await), (false, true));
 
 let sixth = rotate(&["--now", "--yes"]);

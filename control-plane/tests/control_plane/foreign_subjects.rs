@@ -25,7 +25,7 @@ const SCOPES: [(&str, &str, &str, &str); 5] = [
 
 for_each_backend! {
     async fn a1_a2_revocations_of_other_issuers_are_published_and_audited(env: TestEnv) {
-        let now = control_plane::platform::clock::now().seconds();
+        let now = control_plane::platform::clock::now().seconds().get();
         for (number, (option, name, kind, target)) in SCOPES.into_iter().enumerate() {
             let is_one = matches!(option, "--session" | "--token-id");
             if !is_one {

@@ -6,6 +6,7 @@ use control_plane::{
     config::{self, Config, Issuer},
     db::versions,
     domain::Actor,
+    domain::UnixSeconds,
     issuers::IssuerRecord,
     issuers::{
         self, RefreshError, RefreshMode, RefreshOutcome, jwks::Fetcher, list_issuers, refresh_issuer,
@@ -113,7 +114,7 @@ async fn invalid_issuer_responses_keep_last_good_key_set() {
     let record = record(&service).await;
     assert_eq!(record.failures, 13);
     assert!(record.error.unwrap().contains("redirect"));
-    assert!(record.due_at > clock::now().seconds() + 600, "retries are delayed");
+    assert!(record.due_at > UnixSeconds::new(clock::now().seconds().get() + 600), "retries are delayed");
 
     // Valid key sets that are not accepted.
     let direct = Issuer { jwks_url: Some(format!("{}/keys", idp.origin)), ..issuer(&idp.origin) };
@@ -154,7 +155,7 @@ async fn refresh_interval_follows_cache_control_within_bounds() {
         idp.set_header("cache-control", header);
         refresh_if_due(&env, &service, &idp).await.unwrap();
         let record = record(&service).await;
-        let pause = record.due_at - record.fetched_at.unwrap();
+        let pause = record.due_at.since(record.fetched_at.unwrap());
         assert_eq!(pause, expected, "{header}");
     }
     let fetcher = fetcher();
@@ -202,7 +203,7 @@ async fn c5_shortest_and_longest_age_are_settings() {
         idp.set_header("cache-control", header);
         refresh_if_due(&env, &service, &idp).await.unwrap();
         let record = record(&service).await;
-        assert_eq!(record.due_at - record.fetched_at.unwrap(), expected, "{header}");
+        assert_eq!(record.due_at.since(record.fetched_at.unwrap()), expected, "{header}");
     }
 }
 
@@ -442,7 +443,7 @@ async fn refresh_if_due(
 ) -> Result<RefreshOutcome, RefreshError> {
     let mut write = env.store().await.upkeep().await.unwrap();
     let record = issuers::find(write.db(), &idp.origin).await.unwrap().unwrap();
-    issuers::update(write.db(), &IssuerRecord { due_at: 0, ..record }).await.unwrap();
+    issuers::update(write.db(), &IssuerRecord { due_at: UnixSeconds::new(0), ..record }).await.unwrap();
     write.commit().await.unwrap();
     refresh_issuer(service, &fetcher(), &Actor::System, &idp.origin, RefreshMode::IfDue).await
 }
@@ -452,7 +453,7 @@ async fn record(service: &Service) -> IssuerRecord {
 }
 
 async fn version(env: &TestEnv) -> u64 {
-    versions::current(&mut env.store().await.reader().await.unwrap()).await.unwrap().number
+    versions::current(&mut env.store().await.reader().await.unwrap()).await.unwrap().number.get()
 }
 
 /// Returns the keys of the issuer in the current bundle.

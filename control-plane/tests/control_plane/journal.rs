@@ -14,14 +14,12 @@ use control_plane::{
         tokens::{ExchangeError, Lifetime, TokenRecipient, exchange_auth_key, issue_token},
     },
     domain::{Actor, ApiKeyId, EdgeId, Subject},
+    domain::{UnixMillis, UnixSeconds},
     edges::{OldCredentialEnd, authenticate_edge, enroll_edge, rotate_edge},
     installation::initialize_at,
     keys::{activate_pending_signing_key, retire_key, rotate_signing_key},
     maintenance::{instants_ahead, purge_expired, repair_clock},
-    platform::{
-        clock::{Clock, Time},
-        data_dir::DataDir,
-    },
+    platform::{clock::Clock, data_dir::DataDir},
     restore::{GapStart, compact_journal, compact_journal_if_due, repair_database},
     revocation::{AccessScope, RevocationTarget, revoke},
     service::Service,
@@ -421,7 +419,7 @@ impl Installation {
         let store = config::Store { url: "sqlite:keystile.db".to_owned() };
         let mut config = Config { store, ..Config::default() };
         config.tokens.allow_never = true;
-        let clock = Clock::manual(Time::from_seconds(1_800_000_000));
+        let clock = Clock::manual(UnixMillis::from_seconds(UnixSeconds::new(1_800_000_000)));
         let operator = initialize_at(&data_dir, &config, &clock).await.unwrap().operator.to_string();
         Self { folder, data_dir, config, clock, operator }
     }

@@ -66,6 +66,29 @@ fn only_upkeep_is_written_without_audit_entry() {
     );
 }
 
+/// The errors of contexts are rendered by several interfaces, so their texts name no command and no option.
+#[test]
+fn errors_of_contexts_name_no_interface() {
+    let sources = Sources::read();
+    let texts = || {
+        sources.files.iter().filter(|(module, _)| !module.starts_with("cli") && !module.starts_with("import"))
+    };
+    assert!(texts().map(|(_, file)| file.error_texts.len()).sum::<usize>() > 100);
+    let named: Vec<(&String, &String)> = texts()
+        .flat_map(|(module, file)| file.error_texts.iter().map(move |text| (module, text)))
+        .filter(|(_, text)| names_command_line(text))
+        .collect();
+    assert_eq!(named, []);
+    for planted in ["#[error(\"run `keystile init`\")] struct E;", "enum E { #[error(\"add --yes\")] A }"] {
+        let file = File::parse("accounts::error", planted);
+        assert!(file.error_texts.iter().any(|text| names_command_line(text)), "{planted}");
+    }
+}
+
+fn names_command_line(text: &str) -> bool {
+    text.contains("`keystile") || text.contains("--")
+}
+
 /// The check finds a forbidden name in every form.
 #[test]
 fn layering_check_finds_every_spelling_of_a_path() {
@@ -167,6 +190,8 @@ struct File {
     exports: BTreeMap<String, String>,
     /// Whether it begins a transaction without an entry in the audit log.
     has_upkeep: bool,
+    /// The attributes with the texts of errors.
+    error_texts: Vec<String>,
 }
 
 impl Sources {
@@ -421,6 +446,14 @@ impl<'ast> Visit<'ast> for Names {
             if self.module == self.file {
                 self.found.exports.insert(name, meaning);
             }
+        }
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        if let syn::Meta::List(list) = &attribute.meta
+            && list.path.is_ident("error")
+        {
+            self.found.error_texts.push(list.tokens.to_string());
         }
     }
 

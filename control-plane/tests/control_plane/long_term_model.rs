@@ -19,6 +19,7 @@ use control_plane::{
     },
     db::Store,
     domain::{Actor, ApiKeyId, AuthKeyId, OperatorId, RevocableKeyId, Subject},
+    domain::{UnixMillis, UnixSeconds},
     installation::initialize_at,
     issuers::{self, jwks::IssuerKey},
     keys::{
@@ -26,10 +27,7 @@ use control_plane::{
         retire_key, rotate_signing_key, tag_keys,
     },
     maintenance::purge_expired,
-    platform::{
-        clock::{Clock, Time},
-        data_dir::DataDir,
-    },
+    platform::{clock::Clock, data_dir::DataDir},
     publishing::{OnDemandPublisher, Publications, compact_base},
     revocation::{AccessScope, RevocationTarget, revoke, unrevoke},
     service::Service,
@@ -183,7 +181,7 @@ impl Model {
         let data_dir = DataDir::new(folder.path().join("data"));
         let mut config = Config { store: config::Store { url }, ..Config::default() };
         config.tokens.allow_never = true;
-        let clock = Clock::manual(Time::from_seconds(1_800_000_000));
+        let clock = Clock::manual(UnixMillis::from_seconds(UnixSeconds::new(1_800_000_000)));
         let made = initialize_at(&data_dir, &config, &clock).await.unwrap();
         let mut running = Vec::new();
         for _ in 0..replicas {
@@ -245,7 +243,7 @@ impl Model {
         let store = self.store().await;
         let mut write = store.upkeep().await.unwrap();
         let version = write.allocate_version(self.clock.now()).await.unwrap();
-        issuers::add(write.db(), ISSUER, 0).await.unwrap();
+        issuers::add(write.db(), ISSUER, UnixSeconds::new(0)).await.unwrap();
         let mut record = issuers::find(write.db(), ISSUER).await.unwrap().unwrap();
         let public = self.issuer.verifying_key().public_bytes().unwrap();
         let key = base64url::encode(public);
@@ -271,7 +269,7 @@ impl Model {
     }
 
     fn now(&self) -> u64 {
-        self.clock.now().seconds()
+        self.clock.now().seconds().get()
     }
 
     fn service(&mut self) -> Arc<Service> {
@@ -342,7 +340,7 @@ impl Model {
         let ahead = self.random(3) > 0;
         let millis = right.millis();
         let wrong = if ahead { millis + days * DAY_MS } else { millis.saturating_sub(days * DAY_MS) };
-        self.clock.set(Time::from_millis(wrong));
+        self.clock.set(UnixMillis::from_millis(wrong));
         for at in 0..self.replicas.len() {
             let service = Arc::clone(&self.replicas[at].service);
             purge_expired(&service).await.unwrap();
@@ -399,7 +397,7 @@ impl Model {
                 ];
                 marks.extend(auth_key.map(RevocationScope::AuthKey));
                 let text = issued.token.expose().to_owned();
-                credential("own token", text, now, issued.expires_at, marks)
+                credential("own token", text, now, issued.expires_at.map(UnixSeconds::get), marks)
             }
             // A token of a valid key that is not in the issuance log, as after a lost backup.
             3 => {
@@ -440,7 +438,7 @@ impl Model {
                     prefix: Prefix::default(),
                     name: None,
                     metadata: None,
-                    expires_at,
+                    expires_at: expires_at.map(UnixSeconds::new),
                 };
                 let created = create_api_key(&service, &Actor::Admin, order).await.unwrap();
                 let marks = vec![operator, user, RevocationScope::Key(created.key.kid())];

@@ -9,6 +9,7 @@ use control_plane::{
     config::{self, Config},
     credentials::issued,
     db::{Store, versions},
+    domain::UnixSeconds,
     domain::{Actor, IssuedCredential, OperatorId, Subject, UserName},
     maintenance::purge_expired,
     platform::{
@@ -162,10 +163,12 @@ impl<'a> Model<'a> {
         let operator = OperatorId::random();
         let store = env.store().await;
         let mut write = store.upkeep().await.unwrap();
-        let now = clock.now().seconds();
-        operators::insert(write.db(), &operator, now).await.unwrap();
+        let now = clock.now().seconds().get();
+        operators::insert(write.db(), &operator, UnixSeconds::new(now)).await.unwrap();
         for user in USERS {
-            operators::insert_user(write.db(), &operator, &user.parse().unwrap(), now).await.unwrap();
+            operators::insert_user(write.db(), &operator, &user.parse().unwrap(), UnixSeconds::new(now))
+                .await
+                .unwrap();
         }
         write.commit().await.unwrap();
         let kid = publishers[0].service.keys().current().signer().kid().to_owned();
@@ -254,7 +257,7 @@ impl<'a> Model<'a> {
             for chunk in bytes.chunks_mut(8) {
                 chunk.copy_from_slice(&self.random(u64::MAX).to_be_bytes());
             }
-            let now = self.clock.now().seconds();
+            let now = self.clock.now().seconds().get();
             // Some have expired and will be purged. The others are distributed over several blocks.
             let expires_at = match self.random(10) {
                 0 => now - 100_000,
@@ -270,8 +273,8 @@ impl<'a> Model<'a> {
                 },
                 auth_key: None,
                 session: None,
-                issued_at: now,
-                expires_at,
+                issued_at: UnixSeconds::new(now),
+                expires_at: UnixSeconds::new(expires_at),
             };
             match issued::insert(write.db(), &issuance).await.unwrap() {
                 issued::IssueOutcome::Inserted => {}
@@ -284,8 +287,8 @@ impl<'a> Model<'a> {
                 fingerprint,
                 kid,
                 user,
-                issued_at,
-                expires_at,
+                issued_at: issued_at.get(),
+                expires_at: expires_at.get(),
                 revoked: false,
             });
         }
@@ -293,7 +296,7 @@ impl<'a> Model<'a> {
     }
 
     fn pick(&mut self, revoked: bool) -> Option<usize> {
-        let now = self.clock.now().seconds();
+        let now = self.clock.now().seconds().get();
         let open: Vec<usize> = (0..self.credentials.len())
             .filter(|at| self.credentials[*at].revoked == revoked)
             .filter(|at| !revoked || self.credentials[*at].expires_at > now)
@@ -324,13 +327,15 @@ impl<'a> Model<'a> {
     async fn raise(&mut self) -> String {
         let user = USERS[usize::try_from(self.random(4)).unwrap()].to_owned();
         let subject = Subject { operator: self.operator.clone(), user: Some(user.parse().unwrap()) };
-        let target =
-            RevocationTarget::Subject { subject, instant: Some(self.clock.now().seconds() - self.random(3)) };
+        let target = RevocationTarget::Subject {
+            subject,
+            instant: Some(UnixSeconds::new(self.clock.now().seconds().get() - self.random(3))),
+        };
         let service = &self.publishers[0].service;
         let done = revoke(service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap();
         let RevocationOutcome::Scope(watermark) = done.outcome else { panic!("no watermark") };
         let held = self.watermarks.entry(user.clone()).or_default();
-        *held = watermark.instant.max(*held);
+        *held = watermark.instant.max(UnixSeconds::new(*held)).get();
         user
     }
 
@@ -343,7 +348,7 @@ impl<'a> Model<'a> {
             self.edge.install(publications, self.clock.now().millis(), step);
             let mut fresh = Edge { root: self.edge.root.clone(), objects: Objects::default(), held: None };
             fresh.install(publications, self.clock.now().millis(), step);
-            let now = self.clock.now().seconds();
+            let now = self.clock.now().seconds().get();
             for credential in self.credentials.iter().filter(|credential| credential.expires_at > now + 5) {
                 let watermark = self.watermarks.get(&credential.user);
                 let good =

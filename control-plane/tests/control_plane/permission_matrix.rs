@@ -270,7 +270,7 @@ assert_eq!(gone.send().await.unwrap().status(), 401);
 
 // A later user of the same name created none of them. Its own AuthKeys are deleted with it, and their tokens refused.
 eventually("another second", async || {
-let now = control_plane::platform::clock::now().seconds();
+let now = control_plane::platform::clock::now().seconds().get();
 (now > for_alice_made_at(&env, for_alice.id.as_str())).then_some(())
 })
 .await;

@@ -3,6 +3,7 @@
 use control_plane::{
     credentials::tokens::{Lifetime, TokenRecipient, issue_token},
     db::NEVER_EXPIRES,
+    domain::UnixSeconds,
     domain::{Actor, AuthKeyId, RevocableKeyId, Subject},
     platform::clock,
     revocation::{AccessScope, RevocationOutcome, RevocationTarget, RevokeError, revocations, revoke},
@@ -62,13 +63,13 @@ let key = RevocableKeyId::AuthKey(id.clone());
 let mut last = 0;
 for _ in 0..4 {
 let issued = issue_token(&service, TokenRecipient::AuthKey(id.clone()), Lifetime::default()).await.unwrap();
-let issued_at = issued.expires_at.unwrap() - Lifetime::default().seconds();
+let issued_at = issued.expires_at.unwrap().get() - Lifetime::default().seconds();
 assert!(issued_at > last, "issued at {issued_at}, refused up to {last}");
-assert!(issued_at <= clock::now().seconds() + 2, "too far ahead for an edge");
+assert!(issued_at <= clock::now().seconds().get() + 2, "too far ahead for an edge");
 let done = revoke(&service, &Actor::Admin, &AccessScope::Everything, RevocationTarget::Key(key.clone()), None).await.unwrap();
 let RevocationOutcome::Scope(watermark) = done.outcome else { panic!("no watermark") };
-assert!(watermark.instant >= issued_at);
-last = watermark.instant;
+assert!(watermark.instant >= UnixSeconds::new(issued_at));
+last = watermark.instant.get();
 }
 }
 
@@ -76,19 +77,19 @@ last = watermark.instant;
 async fn outcome_is_the_watermark_that_applies(env: TestEnv) {
 let service = env.service().await;
 let subject: Subject = env.operator.parse().unwrap();
-let now = clock::now().seconds();
+let now = clock::now().seconds().get();
 for (instant, applies) in [(now - 100, now - 100), (now - 200, now - 100), (now - 50, now - 50)] {
-let target = RevocationTarget::Subject { subject: subject.clone(), instant: Some(instant) };
+let target = RevocationTarget::Subject { subject: subject.clone(), instant: Some(UnixSeconds::new(instant)) };
 let done = revoke(&service, &Actor::Admin, &AccessScope::Everything, target, None).await.unwrap();
 let RevocationOutcome::Scope(watermark) = done.outcome else { panic!("no watermark") };
-assert_eq!(watermark.instant, applies);
+assert_eq!(watermark.instant, UnixSeconds::new(applies));
 }
 }
 
 async fn subject_is_revoked_up_to_an_instant(env: TestEnv) {
 let server = env.serve();
 let root = json_text(&server.exchange(&env.auth_key_id, &env.auth_key).await["token"]);
-let now = clock::now().seconds();
+let now = clock::now().seconds().get();
 let early = json!({ "subject": env.operator, "instant": now - 100 });
 assert_eq!(server.revoke(&root, early).await.status(), 200);
 assert_eq!(server.own_api_decision(&env, &root).await.0, 200);

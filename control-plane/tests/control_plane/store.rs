@@ -15,10 +15,11 @@ use control_plane::{
     },
     db::{NEVER_EXPIRES, Store, Unobserved, versions},
     domain::{
-        Actor, Event, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Watermark,
-        WatermarkScope,
+        Actor, Event, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Version,
+        Watermark, WatermarkScope,
     },
-    platform::clock::{self, Time},
+    domain::{UnixMillis, UnixSeconds},
+    platform::clock,
     publishing::{CompactBaseError, blocks, compact_base},
     revocation::{revocations, watermarks},
 };
@@ -35,11 +36,11 @@ for_each_backend! {
         assert_eq!(issued::insert(write.db(), &issuance(first)).await.unwrap(), IssueOutcome::Inserted);
         assert_eq!(issued::insert(write.db(), &issuance(first)).await.unwrap(), IssueOutcome::PrefixTaken);
         assert_eq!(issued::insert(write.db(), &issuance(second)).await.unwrap(), IssueOutcome::PrefixTaken);
-        let taken = revocations::insert(write.db(), &revocation(second), 2).await.unwrap();
+        let taken = revocations::insert(write.db(), &revocation(second), v(2)).await.unwrap();
         assert_eq!(taken, revocations::RevokeOutcome::PrefixTaken);
-        let new = revocations::insert(write.db(), &revocation(third), 2).await.unwrap();
+        let new = revocations::insert(write.db(), &revocation(third), v(2)).await.unwrap();
         assert_eq!(new, revocations::RevokeOutcome::Revoked);
-        let again = revocations::insert(write.db(), &revocation(third), 3).await.unwrap();
+        let again = revocations::insert(write.db(), &revocation(third), v(3)).await.unwrap();
         assert_eq!(again, revocations::RevokeOutcome::AlreadyRevoked);
         assert_eq!(issued::insert(write.db(), &issuance(third)).await.unwrap(), IssueOutcome::PrefixTaken);
         write.commit().await.unwrap();
@@ -53,24 +54,24 @@ for_each_backend! {
     async fn latest_change_of_fingerprint_wins(env: TestEnv) {
         let store = env.store().await;
         let one = fingerprint(1, 1);
-        let restored = RevocationChange::Restored { fingerprint: one, expires_at: 2 };
+        let restored = RevocationChange::Restored { fingerprint: one, expires_at: UnixSeconds::new(2) };
         let revoked = RevocationChange::Revoked(revocation(one));
         let mut write = store.upkeep().await.unwrap();
-        assert!(!revocations::unrevoke(write.db(), &one, 5, 1).await.unwrap());
+        assert!(!revocations::unrevoke(write.db(), &one, UnixSeconds::new(5), v(1)).await.unwrap());
         for round in 0..3 {
             let version = 10 * round;
-            let done = revocations::insert(write.db(), &revocation(one), version + 2).await.unwrap();
+            let done = revocations::insert(write.db(), &revocation(one), v(version + 2)).await.unwrap();
             assert_eq!(done, revocations::RevokeOutcome::Revoked);
-            assert_eq!(revocations::since(write.db(), version + 1).await.unwrap(), [(version + 2, revoked.clone())]);
-            assert!(revocations::unrevoke(write.db(), &one, 5, version + 3).await.unwrap());
-            assert!(!revocations::unrevoke(write.db(), &one, 5, version + 4).await.unwrap());
+            assert_eq!(revocations::since(write.db(), v(version + 1)).await.unwrap(), [(v(version + 2), revoked.clone())]);
+            assert!(revocations::unrevoke(write.db(), &one, UnixSeconds::new(5), v(version + 3)).await.unwrap());
+            assert!(!revocations::unrevoke(write.db(), &one, UnixSeconds::new(5), v(version + 4)).await.unwrap());
             assert_eq!(revocations::find(write.db(), &one).await.unwrap(), None);
-            assert_eq!(revocations::since(write.db(), 0).await.unwrap(), [(version + 3, restored.clone())]);
-            assert_eq!(versions::current(write.db()).await.unwrap().checkpoint, version + 3);
-            assert_eq!(revocations::since(write.db(), version + 3).await.unwrap(), []);
+            assert_eq!(revocations::since(write.db(), Version::ZERO).await.unwrap(), [(v(version + 3), restored.clone())]);
+            assert_eq!(versions::current(write.db()).await.unwrap().checkpoint, v(version + 3));
+            assert_eq!(revocations::since(write.db(), v(version + 3)).await.unwrap(), []);
         }
         // The prefix stays reserved after an un-revocation.
-        let same = revocations::insert(write.db(), &revocation(fingerprint(1, 2)), 40).await.unwrap();
+        let same = revocations::insert(write.db(), &revocation(fingerprint(1, 2)), v(40)).await.unwrap();
         assert_eq!(same, revocations::RevokeOutcome::PrefixTaken);
         assert_eq!(issued::insert(write.db(), &issuance(fingerprint(1, 2))).await.unwrap(), IssueOutcome::PrefixTaken);
     }
@@ -98,8 +99,8 @@ for_each_backend! {
                 for number in 0..5 {
                     let mut write = store.upkeep().await.unwrap();
                     let version = write.allocate_version(clock::now()).await.unwrap();
-                    let one = revocation(fingerprint(writer * 100 + number, version));
-                    let one = Revocation { revoked_at: version, ..one };
+                    let one = revocation(fingerprint(writer * 100 + number, version.get()));
+                    let one = Revocation { revoked_at: UnixSeconds::new(version.get()), ..one };
                     revocations::insert(write.db(), &one, version).await.unwrap();
                     write.commit().await.unwrap();
                 }
@@ -119,7 +120,7 @@ for_each_backend! {
                 assert!(seen.last().is_none_or(|last| *last < version), "{version} is late or duplicate");
                 seen.insert(version);
             }
-            assert_eq!(seen.last().copied().unwrap_or(start), now, "the change of version {now} is missing");
+            assert_eq!(seen.last().map_or(start, |last: &UnixSeconds| v(last.get())), now, "the change of version {now} is missing");
             version = now;
             assert!(began.elapsed() < Duration::from_secs(60), "only {} came", seen.len());
         }
@@ -131,7 +132,7 @@ for_each_backend! {
     /// A version is greater than the last one, even if the clock goes back, and at least the time.
     async fn versions_follow_the_clock_and_never_decrease(env: TestEnv) {
         let store = env.store().await;
-        let start = versions::current(&mut store.reader().await.unwrap()).await.unwrap().number;
+        let start = versions::current(&mut store.reader().await.unwrap()).await.unwrap().number.get();
         for (millis, expected) in [
             (start + 1000, start + 1000),
             (start + 1000, start + 1001),
@@ -140,7 +141,7 @@ for_each_backend! {
             (start + 5000, start + 5000),
         ] {
             let mut write = store.upkeep().await.unwrap();
-            assert_eq!(write.allocate_version(Time::from_millis(millis)).await.unwrap(), expected);
+            assert_eq!(write.allocate_version(UnixMillis::from_millis(millis)).await.unwrap(), v(expected));
             write.commit().await.unwrap();
         }
     }
@@ -162,18 +163,18 @@ for_each_backend! {
         let subject: Subject = "OP0000000001/alice".parse().unwrap();
         let mut write = store.upkeep().await.unwrap();
         for (instant, version, raised) in [(10, 5, true), (10, 6, false), (9, 7, false), (11, 8, true)] {
-            let watermark = Watermark { scope: subject.clone().into(), instant, ends_at: NEVER_EXPIRES };
-            assert_eq!(watermarks::raise(write.db(), &watermark, version).await.unwrap(), raised);
+            let watermark = Watermark { scope: subject.clone().into(), instant: UnixSeconds::new(instant), ends_at: NEVER_EXPIRES };
+            assert_eq!(watermarks::raise(write.db(), &watermark, v(version)).await.unwrap(), raised);
         }
-        let held = Watermark { scope: subject.clone().into(), instant: 11, ends_at: NEVER_EXPIRES };
-        assert_eq!(watermarks::since(write.db(), 7).await.unwrap(), [(8, held)]);
-        assert_eq!(watermarks::since(write.db(), 8).await.unwrap(), []);
-        assert_eq!(watermarks::highest_applicable(write.db(), "k", &subject, None, None).await.unwrap(), Some(11));
+        let held = Watermark { scope: subject.clone().into(), instant: UnixSeconds::new(11), ends_at: NEVER_EXPIRES };
+        assert_eq!(watermarks::since(write.db(), v(7)).await.unwrap(), [(v(8), held)]);
+        assert_eq!(watermarks::since(write.db(), v(8)).await.unwrap(), []);
+        assert_eq!(watermarks::highest_applicable(write.db(), "k", &subject, None, None).await.unwrap(), Some(UnixSeconds::new(11)));
         let other: Subject = "OP0000000001".parse().unwrap();
         assert_eq!(watermarks::highest_applicable(write.db(), "k", &other, None, None).await.unwrap(), None);
-        let global = Watermark { scope: WatermarkScope::Global, instant: 12, ends_at: NEVER_EXPIRES };
-        watermarks::raise(write.db(), &global, 9).await.unwrap();
-        assert_eq!(watermarks::highest_applicable(write.db(), "k", &other, None, None).await.unwrap(), Some(12));
+        let global = Watermark { scope: WatermarkScope::Global, instant: UnixSeconds::new(12), ends_at: NEVER_EXPIRES };
+        watermarks::raise(write.db(), &global, v(9)).await.unwrap();
+        assert_eq!(watermarks::highest_applicable(write.db(), "k", &other, None, None).await.unwrap(), Some(UnixSeconds::new(12)));
     }
 
     async fn latest_issue_in_scope_is_found(env: TestEnv) {
@@ -181,18 +182,18 @@ for_each_backend! {
         let mut write = store.upkeep().await.unwrap();
         for (number, subject, issued_at) in [(1, "OP0000000001", 100), (2, "OP0000000001/alice", 101), (3, "OP0000000002", 102)] {
             let subject = subject.parse().unwrap();
-            let one = IssuedCredential { subject, issued_at, ..issuance(fingerprint(number, 0)) };
+            let one = IssuedCredential { subject, issued_at: UnixSeconds::new(issued_at), ..issuance(fingerprint(number, 0)) };
             issued::insert(write.db(), &one).await.unwrap();
         }
         let operator: OperatorId = "OP0000000001".parse().unwrap();
         let scope = WatermarkScope::Operator(operator.clone());
-        assert_eq!(issued::latest_issue(write.db(), &scope, 99, u64::MAX).await.unwrap(), Some(101));
-        assert_eq!(issued::latest_issue(write.db(), &scope, 101, u64::MAX).await.unwrap(), None);
+        assert_eq!(issued::latest_issue(write.db(), &scope, UnixSeconds::new(99), UnixSeconds::new(u64::MAX)).await.unwrap(), Some(UnixSeconds::new(101)));
+        assert_eq!(issued::latest_issue(write.db(), &scope, UnixSeconds::new(101), UnixSeconds::new(u64::MAX)).await.unwrap(), None);
         let scope = WatermarkScope::User(operator, "alice".parse().unwrap());
-        assert_eq!(issued::latest_issue(write.db(), &scope, 99, u64::MAX).await.unwrap(), Some(101));
-        assert_eq!(issued::latest_issue(write.db(), &WatermarkScope::Global, 99, u64::MAX).await.unwrap(), Some(102));
+        assert_eq!(issued::latest_issue(write.db(), &scope, UnixSeconds::new(99), UnixSeconds::new(u64::MAX)).await.unwrap(), Some(UnixSeconds::new(101)));
+        assert_eq!(issued::latest_issue(write.db(), &WatermarkScope::Global, UnixSeconds::new(99), UnixSeconds::new(u64::MAX)).await.unwrap(), Some(UnixSeconds::new(102)));
         let scope = WatermarkScope::SigningKey("other".to_owned());
-        assert_eq!(issued::latest_issue(write.db(), &scope, 99, u64::MAX).await.unwrap(), None);
+        assert_eq!(issued::latest_issue(write.db(), &scope, UnixSeconds::new(99), UnixSeconds::new(u64::MAX)).await.unwrap(), None);
     }
 
     async fn commits_of_other_processes_are_noticed(env: TestEnv) {
@@ -230,16 +231,16 @@ for_each_backend! {
         assert_eq!((key.subject.user.clone(), key.last_used_at), (None, None));
         let subject: Subject = format!("{}/alice", key.subject.operator).parse().unwrap();
         let user = subject.user.clone().unwrap();
-        assert!(operators::insert_user(write.db(), &subject.operator, &user, 1).await.unwrap());
-        assert!(!operators::insert_user(write.db(), &subject.operator, &user, 1).await.unwrap());
+        assert!(operators::insert_user(write.db(), &subject.operator, &user, UnixSeconds::new(1)).await.unwrap());
+        assert!(!operators::insert_user(write.db(), &subject.operator, &user, UnixSeconds::new(1)).await.unwrap());
         let mut other = key.clone();
         other.id = "keyId-other".parse().unwrap();
         other.subject = subject.clone();
         auth_keys::insert(write.db(), &other).await.unwrap();
         for (at, kept) in [(7, 7), (6, 7), (8, 8)] {
-            auth_keys::record_use(write.db(), &other.id, at).await.unwrap();
+            auth_keys::record_use(write.db(), &other.id, UnixSeconds::new(at)).await.unwrap();
             let found = auth_keys::find(write.db(), &other.id).await.unwrap().unwrap();
-            assert_eq!((found.subject, found.last_used_at), (subject.clone(), Some(kept)));
+            assert_eq!((found.subject, found.last_used_at), (subject.clone(), Some(UnixSeconds::new(kept))));
         }
         assert!(auth_keys::delete(write.db(), &other.id).await.unwrap());
         assert!(!auth_keys::delete(write.db(), &other.id).await.unwrap());
@@ -261,7 +262,7 @@ for_each_backend! {
     async fn only_one_builder_gets_the_lease(env: TestEnv) {
         let store = env.store().await;
         let mut write = store.upkeep().await.unwrap();
-        let at = Time::from_seconds;
+        let at = |seconds| UnixMillis::from_seconds(UnixSeconds::new(seconds));
         assert!(versions::acquire_build_lease(write.db(), at(100), at(160)).await.unwrap());
         assert!(!versions::acquire_build_lease(write.db(), at(159), at(219)).await.unwrap());
         assert!(versions::renew_build_lease(write.db(), at(160), at(175)).await.unwrap());
@@ -310,7 +311,7 @@ for_each_backend! {
     async fn insert_fails_for_covered_time_of_issue(env: TestEnv) {
         let store = env.store().await;
         let mut write = store.upkeep().await.unwrap();
-        assert_eq!(coverage::latest_issued_second(write.db(), 50).await.unwrap(), 0);
+        assert_eq!(coverage::latest_issued_second(write.db(), UnixSeconds::new(50)).await.unwrap(), UnixSeconds::new(0));
         let of = |number, issued_at| IssuedCredential { issued_at, ..issuance(fingerprint(number, 0)) };
         let scopes = [
             WatermarkScope::Session("api-00000000-0000-4000-8000-000000000000".parse().unwrap()),
@@ -321,17 +322,17 @@ for_each_backend! {
         ];
         for (number, scope) in (1..).zip(scopes) {
             let instant = number * 10;
-            let watermark = Watermark { scope, instant, ends_at: NEVER_EXPIRES };
-            watermarks::raise(write.db(), &watermark, 2).await.unwrap();
-            assert_eq!(issued::insert(write.db(), &of(number, instant)).await.unwrap(), IssueOutcome::Covered);
-            assert_eq!(issued::insert(write.db(), &of(number, instant + 1)).await.unwrap(), IssueOutcome::Inserted);
+            let watermark = Watermark { scope, instant: UnixSeconds::new(instant), ends_at: NEVER_EXPIRES };
+            watermarks::raise(write.db(), &watermark, v(2)).await.unwrap();
+            assert_eq!(issued::insert(write.db(), &of(number, UnixSeconds::new(instant))).await.unwrap(), IssueOutcome::Covered);
+            assert_eq!(issued::insert(write.db(), &of(number, UnixSeconds::new(instant + 1))).await.unwrap(), IssueOutcome::Inserted);
         }
-        coverage::raise_floor(write.db(), &["k".to_owned()], 60).await.unwrap();
-        assert_eq!(issued::insert(write.db(), &of(6, 60)).await.unwrap(), IssueOutcome::Covered);
-        assert_eq!(issued::insert(write.db(), &of(6, 61)).await.unwrap(), IssueOutcome::Inserted);
+        coverage::raise_floor(write.db(), &["k".to_owned()], UnixSeconds::new(60)).await.unwrap();
+        assert_eq!(issued::insert(write.db(), &of(6, UnixSeconds::new(60))).await.unwrap(), IssueOutcome::Covered);
+        assert_eq!(issued::insert(write.db(), &of(6, UnixSeconds::new(61))).await.unwrap(), IssueOutcome::Inserted);
         // A clock that is ahead does not move the coverage beyond the issued credentials.
-        assert_eq!(coverage::latest_issued_second(write.db(), 1_000_000).await.unwrap(), 61);
-        assert_eq!(coverage::latest_issued_second(write.db(), 61).await.unwrap(), 60);
+        assert_eq!(coverage::latest_issued_second(write.db(), UnixSeconds::new(1_000_000)).await.unwrap(), UnixSeconds::new(61));
+        assert_eq!(coverage::latest_issued_second(write.db(), UnixSeconds::new(61)).await.unwrap(), UnixSeconds::new(60));
     }
 
     async fn expired_rows_are_purged(env: TestEnv) {
@@ -339,11 +340,11 @@ for_each_backend! {
         let mut write = store.upkeep().await.unwrap();
         for (number, expires_at) in [(1, 10), (2, 20), (3, 30)] {
             let fingerprint = fingerprint(number, 0);
-            issued::insert(write.db(), &IssuedCredential { expires_at, ..issuance(fingerprint) }).await.unwrap();
-            revocations::insert(write.db(), &Revocation { expires_at, ..revocation(fingerprint) }, 2).await.unwrap();
+            issued::insert(write.db(), &IssuedCredential { expires_at: UnixSeconds::new(expires_at), ..issuance(fingerprint) }).await.unwrap();
+            revocations::insert(write.db(), &Revocation { expires_at: UnixSeconds::new(expires_at), ..revocation(fingerprint) }, v(2)).await.unwrap();
         }
-        assert_eq!(issued::purge(write.db(), 20).await.unwrap(), 1);
-        assert_eq!(revocations::purge(write.db(), 21).await.unwrap(), 2);
+        assert_eq!(issued::purge(write.db(), UnixSeconds::new(20)).await.unwrap(), 1);
+        assert_eq!(revocations::purge(write.db(), UnixSeconds::new(21)).await.unwrap(), 2);
         assert_eq!(issued::find(write.db(), &fingerprint(1, 0)).await.unwrap(), None);
         assert!(issued::find(write.db(), &fingerprint(2, 0)).await.unwrap().is_some());
         assert!(revocations::find(write.db(), &fingerprint(3, 0)).await.unwrap().is_some());
@@ -374,6 +375,10 @@ async fn key_creation_waits_for_concurrent_user_deletion() {
     assert!(operators::user_exists(&mut reader, &subject.operator, &name).await.unwrap());
 }
 
+const fn v(number: u64) -> Version {
+    Version::new(number)
+}
+
 fn fingerprint(prefix: u64, rest: u64) -> Fingerprint {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&prefix.to_be_bytes());
@@ -388,11 +393,11 @@ fn issuance(fingerprint: Fingerprint) -> IssuedCredential {
         subject: "OP0000000001/alice".parse().unwrap(),
         auth_key: None,
         session: Some("api-00000000-0000-4000-8000-000000000000".parse().unwrap()),
-        issued_at: 1,
-        expires_at: 2,
+        issued_at: UnixSeconds::new(1),
+        expires_at: UnixSeconds::new(2),
     }
 }
 
 fn revocation(fingerprint: Fingerprint) -> Revocation {
-    Revocation { fingerprint, expires_at: 2, reason: None, revoked_at: 1 }
+    Revocation { fingerprint, expires_at: UnixSeconds::new(2), reason: None, revoked_at: UnixSeconds::new(1) }
 }

@@ -152,7 +152,7 @@ for_each_backend! {
         assert!(latest.version > published);
         let fingerprint = token::Fingerprint::digest(token.as_bytes());
         let kid = service.keys().current().signer().kid().to_owned();
-        let status = latest.snapshot.revocation_status(&fingerprint, &kid, clock::now().seconds(), None);
+        let status = latest.snapshot.revocation_status(&fingerprint, &kid, clock::now().seconds().get(), None);
         assert_eq!(status, bundle::RevocationStatus::Revoked);
     }
 

@@ -1,6 +1,6 @@
 //! Revocations that can be undone, and those that cannot.
 
-use control_plane::{domain::Revocation, platform::clock, revocation::revocations};
+use control_plane::{domain::Revocation, domain::UnixSeconds, platform::clock, revocation::revocations};
 use serde_json::{Value, json};
 use token::Fingerprint;
 
@@ -74,10 +74,10 @@ env.json(&["revoke", "--fingerprint", &fingerprint.to_string()]);
 env.json(&["unrevoke", "--fingerprint", &fingerprint.to_string(), "--yes"]);
 assert!(complain(&fingerprint).contains("no revocation of this fingerprint is known"));
 let expired = Fingerprint::digest(b"expired");
-let now = clock::now().seconds();
+let now = clock::now().seconds().get();
 let mut write = env.store().await.upkeep().await.unwrap();
 let version = write.allocate_version(clock::now()).await.unwrap();
-let one = Revocation { fingerprint: expired, expires_at: now - 1, reason: None, revoked_at: now - 100 };
+let one = Revocation { fingerprint: expired, expires_at: UnixSeconds::new(now - 1), reason: None, revoked_at: UnixSeconds::new(now - 100) };
 revocations::insert(write.db(), &one, version).await.unwrap();
 write.commit().await.unwrap();
 assert!(complain(&expired).contains("the credential has expired"));

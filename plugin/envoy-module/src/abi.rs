@@ -48,7 +48,7 @@ const SOURCE_ADDRESS: u32 = 24;
 /// The status of calls that succeed.
 const SUCCESS: u32 = 0;
 
-/// What a hook returns so that the filter chain goes on, or stops.
+/// What a hook returns so that the filter chain continues, or stops.
 const CONTINUE: u32 = 0;
 const STOP_ITERATION: u32 = 1;
 
@@ -197,7 +197,7 @@ unsafe impl Send for StreamId {}
 #[derive(Debug)]
 pub(crate) struct StreamWake(*mut c_void);
 
-// SAFETY: the ABI permits commits from any thread, and Envoy's object holds no reference to the thread of its creation except
+// SAFETY: the ABI permits commits from any thread, and Envoy's object has no reference to the thread of its creation except
 // the dispatcher, which takes events from every thread.
 unsafe impl Send for StreamWake {}
 
@@ -283,7 +283,7 @@ impl Stream<'_> {
         // SAFETY: the pointer is that of the current hook.
         let count = unsafe { envoy_dynamic_module_callback_http_get_headers_size(self.host, map as u32) };
         let mut headers: Vec<Header> = Vec::with_capacity(count);
-        // SAFETY: the memory has room for as many headers as Envoy has said that it writes.
+        // SAFETY: the memory has room for as many headers as Envoy has reported.
         let is_written = unsafe {
             envoy_dynamic_module_callback_http_get_headers(self.host, map as u32, headers.as_mut_ptr())
         };
@@ -313,17 +313,17 @@ impl Stream<'_> {
             let (name, value) = (Buffer::lend(name), Buffer::lend(value));
             envoy_dynamic_module_callback_http_add_header(self.host, map as u32, name, value)
         };
-        let is_done = edit.changes().all(|change| match change {
+        edit.changes().all(|change| match change {
             Change::Remove(name) => set(name, none),
             Change::Set(name, value) => set(name, Buffer::lend(value)),
             Change::Add(name, value) => add(name, value),
-        });
-        if map == HeaderMap::Request {
-            // A route that was selected by headers of the client must not stay selected.
-            // SAFETY: the pointer is that of the current hook.
-            unsafe { envoy_dynamic_module_callback_http_clear_route_cache(self.host) };
-        }
-        is_done
+        })
+    }
+
+    /// Makes Envoy select the route again, by the headers as they are now.
+    pub(crate) fn clear_route(&mut self) {
+        // SAFETY: the pointer is that of the current hook.
+        unsafe { envoy_dynamic_module_callback_http_clear_route_cache(self.host) };
     }
 
     /// Returns the address that Envoy takes for the client's: the other end of the connection only with
@@ -345,6 +345,9 @@ impl Stream<'_> {
 
     /// Returns the configuration of the route, if it has one.
     pub(crate) fn route(&self) -> Option<Arc<Route>> {
+        if !Route::any_exists() {
+            return None;
+        }
         // SAFETY: the pointer is that of the current hook.
         let route = unsafe { envoy_dynamic_module_callback_get_most_specific_route_config(self.host) };
         let route: *const Route = route.cast();
@@ -614,13 +617,13 @@ pub extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     config: *mut c_void,
-    _name: Buffer,
+    name: Buffer,
     json: Buffer,
 ) -> *const c_void {
     let create = || {
-        // SAFETY: Envoy lends the configuration during the call.
-        let json = unsafe { json.borrow() };
-        let plugin = Plugin::new(&Main::new(config), json)?;
+        // SAFETY: Envoy lends the name and the configuration during the call.
+        let (name, json) = unsafe { (name.borrow(), json.borrow()) };
+        let plugin = Plugin::new(&Main::new(config), name, json)?;
         Some(Box::into_raw(Box::new(plugin)).cast_const().cast())
     };
     guard(Hook::ConfigNew, create, || None).unwrap_or(ptr::null())

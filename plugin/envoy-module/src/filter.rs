@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use verdict::{Admitted, Decision, Gate, Identity, Reason, Refusal, Request, Response, Stripping, is_grpc};
+use verdict::{
+    Admitted, Decision, Forward, Gate, Identity, Reason, Refusal, Request, Response, Stripping, is_grpc,
+};
 
 use crate::{
     abi::{HeaderMap, Stream, StreamId, WorkerThread},
@@ -14,7 +16,7 @@ use crate::{
     route::Route,
     source::now_ms,
     verifier::NativeVerifier,
-    worker::{StoredHeaders, Worker},
+    worker::{Routing, StoredHeaders, Worker},
 };
 
 /// The namespace of dynamic metadata.
@@ -160,15 +162,27 @@ impl Filter {
             }
             return Some(Action::refuse(gate.response(refusal, &headers), refusal.reason(), "keystile_"));
         }
-        let edit = HeaderEdit::new(&headers, &gate.forward_headers(&headers, &decision, now));
+        let forward = gate.forward_headers(&headers, &decision, now);
+        let selects_route = selects_route(worker.routing(), gate, &forward);
+        let edit = HeaderEdit::new(&headers, &forward);
         let open = match &decision {
             Decision::Admit(_) => Some(StoredHeaders::encode(&headers)),
             Decision::Refuse(_) | Decision::Pass(_) => None,
         };
+        drop(forward);
         if let Some(edit) = edit
             && !stream.edit(HeaderMap::Request, &edit)
         {
             return None;
+        }
+        if selects_route {
+            stream.clear_route();
+            // The request was decided by the policy of the previous route.
+            let route = stream.route();
+            if route.as_ref().map(Arc::as_ptr) != self.route().map(Arc::as_ptr) {
+                worker.log_other_route();
+                return None;
+            }
         }
         if let (Decision::Admit(admission), Some(headers)) = (decision, open) {
             let (handle, identity) = (self.id, admission.into_identity());
@@ -226,6 +240,17 @@ impl Filter {
     pub(crate) fn close(&self, thread: &WorkerThread<'_>) {
         if let State::Open(number) = self.state.replace(State::Done) {
             self.worker.close(self.route(), number, self.id, thread);
+        }
+    }
+}
+
+/// Returns whether Envoy has to select the route again. A client must not select one by identity headers of its own.
+fn selects_route(routing: Routing, gate: &Gate, forward: &Forward<'_>) -> bool {
+    match (forward, routing) {
+        (Forward::Unchanged, _) => false,
+        (Forward::ReplaceAll(_), _) | (Forward::Edited { .. }, Routing::ByIdentity) => true,
+        (Forward::Edited { removed, .. }, Routing::WithoutIdentity) => {
+            removed.iter().any(|name| gate.is_identity_header(name))
         }
     }
 }

@@ -140,7 +140,7 @@ impl Counters {
     }
 }
 
-/// What Envoy knows of the counters of one configuration.
+/// The counters of one configuration that Envoy has.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// The identifiers, and the sums that have been passed on.

@@ -16,7 +16,7 @@ use crate::{
     log::{error, info, warn},
     metrics::{Counters, Metrics},
     source::{PluginId, Source, environment, now_ms, random},
-    worker::{Edge, TICK_EVENT, Worker},
+    worker::{Edge, Routing, TICK_EVENT, Worker},
 };
 
 /// The number of the next configuration.
@@ -53,7 +53,13 @@ impl Drop for Plugin {
 impl Plugin {
     /// Returns `None`, and logs why, if the configuration is not valid. Starts nothing before the first event, because the
     /// configuration may only be validated.
-    pub(crate) fn new(main: &Main<'_>, json: &[u8]) -> Option<Self> {
+    pub(crate) fn new(main: &Main<'_>, filter_name: &[u8], json: &[u8]) -> Option<Self> {
+        let Some(routing) = Routing::from_filter_name(filter_name) else {
+            error(
+                "invalid `filter_name`: the module has the filters `keystile` and `keystile_route_by_identity`",
+            );
+            return None;
+        };
         let mut policy = match Policy::from_json_with_env(json, &environment()) {
             Ok(policy) => policy,
             Err(problem) => {
@@ -77,7 +83,7 @@ impl Plugin {
             info(&format!("enforcing bundle version {}", snapshot.manifest().version()));
         }
         let metrics = Metrics::define(main);
-        let edge = Arc::new(Edge::new(Gate::new(policy), source, main.wake()?, random()));
+        let edge = Arc::new(Edge::new(Gate::new(policy), routing, source, main.wake()?, random()));
         let workers: Vec<Arc<Worker>> =
             (0..main.concurrency()).map(|index| Arc::new(Worker::new(Arc::clone(&edge), index))).collect();
         edge.source.join(&edge, &workers);

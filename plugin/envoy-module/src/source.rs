@@ -1,13 +1,13 @@
 //! Where the bundle comes from: one fetch per process, on the main thread, for all configurations that name the same control
 //! plane, audience and keys. Workers read the current bundle through an atomic pointer.
 //!
-//! Requests belong to a configuration, the leader. When it is destroyed, Envoy cancels them, and another configuration goes
-//! on.
+//! Requests belong to a configuration, the leader. When it is destroyed, Envoy cancels them, and another configuration
+//! continues.
 
 use std::{
     env,
     os::unix::ffi::OsStrExt as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -137,7 +137,7 @@ impl Source {
         }
     }
 
-    /// Ends the use of a configuration. Envoy has cancelled its requests.
+    /// Ends the use of a configuration. Envoy has canceled its requests.
     pub(crate) fn leave(&self, plugin: PluginId) {
         if let Some(fetcher) = &self.fetcher {
             let mut fetcher = lock(fetcher);
@@ -189,7 +189,12 @@ impl Source {
         chunks: &[&[u8]],
     ) {
         let (Some(fetcher), Some(now)) = (&self.fetcher, now_ms()) else { return };
-        let mut fetcher = lock(fetcher);
+        // An answer within the call that sends the request, which Envoy does not give, is ignored: the request times out.
+        let mut fetcher = match fetcher.try_lock() {
+            Ok(fetcher) => fetcher,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let Some(at) = fetcher.in_flight.iter().position(|(known, _)| *known == id) else { return };
         let (_, request) = fetcher.in_flight.swap_remove(at);
         let mut room = if status == 200 { request.max_bytes() } else { MAX_ERROR_BYTES };
@@ -313,7 +318,7 @@ impl Source {
     }
 }
 
-/// Returns what a source depends on: whatever decides which bundles it accepts, and where it gets them.
+/// Returns what a source depends on: where it gets bundles, and all that decides which of them it accepts.
 fn source_key(policy: &Policy, control_plane: &ControlPlane) -> Fingerprint {
     let ControlPlane { cluster, authority, credential, wait_seconds, .. } = control_plane;
     let keys: Vec<String> = policy.root_keys.iter().map(ToString::to_string).collect();

@@ -21,7 +21,7 @@ const ENDING_PERIOD: Duration = Duration::from_millis(10);
 /// main thread at once, so that this is only how late metrics, retries and log lines are.
 const MAIN_PERIOD: Duration = Duration::from_millis(100);
 
-/// Whom the timer wakes, and what the source of a bundle knows of its users.
+/// Whom the timer wakes, and the users of the source of a bundle.
 #[derive(Default)]
 pub(crate) struct Members {
     edges: Mutex<Vec<Weak<Edge>>>,

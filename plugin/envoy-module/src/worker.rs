@@ -33,6 +33,26 @@ pub(crate) const TICK_EVENT: u64 = 0;
 /// The minimum time between two reports of missing keys by one worker, in milliseconds. Clients can cause them.
 const MISSING_KEYS_INTERVAL_MS: u64 = 1000;
 
+/// When Envoy selects the route of a request again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routing {
+    /// If the client sent headers that it may not send: a route must not be selected by them.
+    WithoutIdentity,
+    /// If any header was changed, so that routes can be selected by identity headers. This takes Envoy 3 to 4 microseconds.
+    ByIdentity,
+}
+
+impl Routing {
+    /// Returns what the name of the filter in Envoy's configuration selects, or `None` if there is no such filter.
+    pub(crate) fn from_filter_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"keystile" => Some(Self::WithoutIdentity),
+            b"keystile_route_by_identity" => Some(Self::ByIdentity),
+            _ => None,
+        }
+    }
+}
+
 /// How often a thread is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Period {
@@ -46,6 +66,7 @@ pub(crate) enum Period {
 /// What all threads share, for one configuration.
 pub(crate) struct Edge {
     pub(crate) gate: Gate,
+    routing: Routing,
     pub(crate) source: Arc<Source>,
     pub(crate) wake: ConfigWake,
     /// Keys the hash of caches. No client knows it.
@@ -53,8 +74,14 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) const fn new(gate: Gate, source: Arc<Source>, wake: ConfigWake, seed: [u8; 32]) -> Self {
-        Self { gate, source, wake, seed }
+    pub(crate) const fn new(
+        gate: Gate,
+        routing: Routing,
+        source: Arc<Source>,
+        wake: ConfigWake,
+        seed: [u8; 32],
+    ) -> Self {
+        Self { gate, routing, source, wake, seed }
     }
 }
 
@@ -156,6 +183,10 @@ impl Worker {
         &self.edge.gate
     }
 
+    pub(crate) fn routing(&self) -> Routing {
+        self.edge.routing
+    }
+
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Option<Arc<Snapshot>>> {
         self.edge.source.snapshot()
     }
@@ -187,6 +218,15 @@ impl Worker {
         self.lock_state().claim_log.allow(now)
     }
 
+    pub(crate) fn log_other_route(&self) {
+        if self.lock_state().route_log.allow(now_ms().unwrap_or_default()) {
+            log::error(
+                "a request is refused: its route without the identity headers of the client, or with those of the filter, has \
+                 another configuration than the route that it was decided by",
+            );
+        }
+    }
+
     pub(crate) fn log_foreign_route(&self) {
         if self.lock_state().route_log.allow(now_ms().unwrap_or_default()) {
             log::error(
@@ -207,10 +247,14 @@ impl Worker {
         let stream = admitted.handle;
         let mut state = self.lock_state();
         let Lane { streams, .. } = state.lane(route, &self.edge.seed);
-        // Without streams, the version that was enforced last is forgotten.
-        let _ = streams.enforced_version(version);
+        let is_first = !self.has_streams.load(Ordering::Acquire);
+        if is_first {
+            // Without streams, the version that was enforced last is forgotten.
+            let _ = streams.enforced_version(version);
+        }
         let number = streams.add(admitted);
-        if !self.has_streams.swap(true, Ordering::AcqRel) {
+        if is_first {
+            self.has_streams.store(true, Ordering::Release);
             self.enforced.store(version, Ordering::Release);
             self.set_beacon(Some(stream), thread);
         }

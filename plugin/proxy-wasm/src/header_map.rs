@@ -16,15 +16,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<(&str, &[u8])>> {
     if bytes.is_empty() {
         return Some(Vec::new());
     }
-    let (count, rest) = decode_length(bytes)?;
-    let (mut lengths, mut rest) = rest.split_at_checked(count.checked_mul(LENGTHS_BYTES)?)?;
+    let (count, rest) = bytes.split_first_chunk()?;
+    let count = decode_length(*count)?;
+    let (lengths, mut rest) = rest.split_at_checked(count.checked_mul(LENGTHS_BYTES)?)?;
     let mut headers = Vec::with_capacity(count);
-    while !lengths.is_empty() {
-        let (name_length, more) = decode_length(lengths)?;
-        let (value_length, more) = decode_length(more)?;
-        lengths = more;
-        let (name, more) = decode_text(rest, name_length)?;
-        let (value, more) = decode_text(more, value_length)?;
+    for [a, b, c, d, e, f, g, h] in lengths.as_chunks::<LENGTHS_BYTES>().0 {
+        let (name, more) = decode_text(rest, decode_length([*a, *b, *c, *d])?)?;
+        let (value, more) = decode_text(more, decode_length([*e, *f, *g, *h])?)?;
         rest = more;
         headers.push((str::from_utf8(name).ok()?, value));
     }
@@ -49,9 +47,8 @@ pub(crate) fn encode<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])> + Cl
     bytes
 }
 
-fn decode_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    Some((usize::try_from(u32::from_le_bytes(*length)).ok()?, rest))
+fn decode_length(bytes: [u8; 4]) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(bytes)).ok()
 }
 
 fn decode_text(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {

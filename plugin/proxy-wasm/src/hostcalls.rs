@@ -167,7 +167,7 @@ pub(crate) fn register_shared_queue(name: &str) -> Result<u32, HostError> {
 /// `resolve_shared_queue` panics on a host without queues.
 pub(crate) fn resolve_shared_queue(name: &str) -> Result<u32, HostError> {
     let mut id = 0;
-    // SAFETY: no bytes of a `vm_id` are passed, which stands for the own one. The host reads the name, and writes the ID,
+    // SAFETY: no bytes of a `vm_id` are passed, which means the own one. The host reads the name, and writes the ID,
     // during the call.
     check_status(unsafe {
         proxy_resolve_shared_queue(ptr::null(), 0, name.as_ptr(), name.len(), &raw mut id)

@@ -50,8 +50,8 @@ impl TickPeriod {
         self.milliseconds <= BUSY_MS
     }
 
-    /// Returns whether there were so many requests since the last tick that more ticks cost less than reading the host's
-    /// clock for each request: one per millisecond.
+    /// Returns whether more ticks would cost less than reading the host's clock for each request: from one request per
+    /// millisecond since the last tick.
     pub(crate) fn is_busy_with(&self, requests: u64) -> bool {
         requests >= u64::from(self.milliseconds)
     }

@@ -3,7 +3,7 @@
 //!
 //! An entry means only that there is something new in shared data. Each queue is emptied before an entry is added, so
 //! that it never has more than one (two, if two workers do this at once), even while its worker cannot take any: the
-//! host keeps every entry for ever.
+//! host keeps every entry permanently.
 //!
 //! The queue is named by the row of the worker in the table of workers. A worker that replaces one that has ended takes
 //! its row, and with it the queue, so there are never more queues than rows. The names are not registered in

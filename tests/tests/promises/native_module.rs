@@ -1,6 +1,6 @@
 //! What only the native module has: hooks that catch panics, policies of routes, and dynamic metadata.
 
-use harness::client::{bearer, send};
+use harness::client::{bearer, request_without_credential, send};
 use harness::envoy::{FilterHost, Settings};
 use harness::fake_control_plane::{FakeControlPlane, TestSigner, plugin_configuration};
 use harness::{eventually, tools};
@@ -11,7 +11,12 @@ use std::net::SocketAddr;
 /// The port of a listener beside that of the reference configuration.
 const PORT: u16 = 10_000;
 
-/// A panic refuses the request. The proxy and its workers go on, with the same bundle.
+const UPDATES: u64 = 40;
+
+/// A configuration has a cache of 4,096 entries per worker: 20 that remain would take more.
+const MAX_GROWTH_BYTES: u64 = 4 << 20;
+
+/// A panic refuses the request. The proxy and its workers continue with the same bundle.
 #[tokio::test]
 async fn panic_refuses_the_request_and_no_other() {
     let control_plane = FakeControlPlane::start_with(|settings| {
@@ -71,6 +76,61 @@ async fn route_has_its_own_policy_and_rbac_reads_metadata() {
         assert_eq!(response.text() == "RBAC: access denied", status == 403, "{path}");
     }
     assert!(control_plane.envoy.log().contains("the configuration of their route has another audience"));
+}
+
+/// Forty configurations replace each other while requests continue: each enforces the bundle of the previous one at once,
+/// one thread remains, and the memory does not grow.
+#[tokio::test]
+async fn configuration_updates_refuse_no_request_and_leak_nothing() {
+    let mut control_plane = FakeControlPlane::start_with(|settings| {
+        settings.use_filter_host(FilterHost::Module).unwrap();
+        settings.has_listener_file = true;
+    })
+    .await;
+    let folder = control_plane.folder().to_owned();
+    let (address, token) = (control_plane.envoy.address(), control_plane.token());
+    let mut configuration = control_plane.envoy.settings().plugin_configuration.clone();
+    let mut settled = 0;
+    for number in 0..UPDATES {
+        configuration["realm"] = json!(format!("realm-{number}"));
+        control_plane.envoy.push_plugin_configuration(configuration.clone(), &folder).unwrap();
+        eventually("the new configuration", async || {
+            // A new connection belongs to the new listener.
+            let refused = send(address, request_without_credential()).await?.expect(401)?;
+            let challenge = refused.headers["www-authenticate"].to_str()?.to_owned();
+            harness::get(address, &token).await?.expect(200)?;
+            anyhow::ensure!(challenge.contains(&format!("realm-{number}\"")), "{challenge}");
+            Ok(())
+        })
+        .await;
+        control_plane.publish();
+        if number == UPDATES / 2 {
+            settled = drained_resident_bytes(&control_plane).await;
+        }
+    }
+    eventually("one thread of the module", async || {
+        let names = std::fs::read_dir(format!("/proc/{}/task", control_plane.envoy.id()))?
+            .map(|task| std::fs::read_to_string(task?.path().join("comm")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let count = names.iter().filter(|name| name.trim() == "keystile").count();
+        anyhow::ensure!(count == 1, "{names:?}");
+        Ok(())
+    })
+    .await;
+    let grown = drained_resident_bytes(&control_plane).await.saturating_sub(settled);
+    assert!(grown < MAX_GROWTH_BYTES, "{grown} bytes after {UPDATES} updates");
+}
+
+/// Returns the resident memory when the configurations that were replaced are gone.
+async fn drained_resident_bytes(control_plane: &FakeControlPlane) -> u64 {
+    eventually("the old filter chains are drained", async || {
+        let draining = control_plane.envoy.stats("^listener_manager.total_filter_chains_draining$").await?;
+        anyhow::ensure!(draining.values().eq([&0]), "{draining:?}");
+        Ok(())
+    })
+    .await;
+    let pages = std::fs::read_to_string(format!("/proc/{}/statm", control_plane.envoy.id())).unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
 fn listener(settings: &Settings, address: SocketAddr) -> Value {

@@ -1,5 +1,5 @@
 //! The worker that stores a bundle wakes all others, so that none waits for a tick. No queue ever has more than one entry,
-//! whatever happens to its worker, and where wake-ups do not work, ticks are as frequent as before.
+//! regardless of what happens to its worker, and where wake-ups do not work, ticks are as frequent as before.
 
 use crate::filter_crash::{trap, trapping};
 use crate::host_edge::{HostEdge, NOW_MS, configuration, request};
@@ -20,7 +20,7 @@ fn stored_bundle_wakes_every_worker_once() {
             host.state().counts.clear();
         }
         process.leader.host.run_queue_callbacks().unwrap();
-        // Nobody waits for a tick, and no time has passed.
+        // No worker waits for a tick, and no time has passed.
         let expected = format!("version={version}; workers=4; oldest={version}; lagging=0");
         assert_eq!(process.leader.asked().unwrap(), expected);
         assert_eq!(process.leader.host.state().counts.get("proxy_enqueue_shared_queue"), None);
@@ -45,7 +45,7 @@ fn wake_ups_take_one_entry_per_worker() {
     let entries = |host: &mut Host| host.state().counts.get("proxy_enqueue_shared_queue").copied();
     assert_eq!(entries(&mut process.leader.host), Some(4));
     assert_eq!(process.followers.iter_mut().map(entries).collect::<Vec<_>>(), [None, None, Some(1)]);
-    // Neither ticks nor heartbeats wake anybody while there is nothing new.
+    // Neither ticks nor heartbeats wake a worker while there is nothing new.
     process.leader.host.run_queue_callbacks().unwrap();
     for host in process.hosts() {
         host.state().counts.clear();

@@ -28,6 +28,9 @@ pub use source::CredentialSource;
 use crate::decision::{AmbiguousCredential, Headers, Reason};
 use source::{CredentialLocation, Found};
 
+/// Each byte of a header name after the normalization of [`name_has_prefix`].
+static NORMALIZED: [u8; 256] = normalized();
+
 /// The only credential of a request, with its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PresentedCredential<'r, 's> {
@@ -58,7 +61,8 @@ pub(crate) fn find<'r, 's>(
     };
     // One bit for each source: where the credential is, and where other values are.
     let (mut found_in, mut others_in) = (0, 0);
-    for (name, value) in headers {
+    let lengths = NameLengths::of(sources.iter().map(CredentialSource::header_name));
+    for (name, value) in headers.iter().filter(|(name, _)| lengths.contains(name)) {
         let (mut bit, mut is_header) = (1_u64, false);
         for source in sources {
             bit = bit.rotate_left(1);
@@ -189,14 +193,50 @@ pub(crate) fn strip<'r>(sources: &[CredentialSource], name: &str, value: &'r [u8
     stripped
 }
 
+/// The lengths of some header names. Most headers of a request have none of these lengths, so that their names need not be
+/// compared with any of these names: all comparisons here are of names of the same length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NameLengths(u64);
+
+impl NameLengths {
+    pub(crate) fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Self {
+        Self(names.into_iter().fold(0, |bits, name| bits | Self::bit(name)))
+    }
+
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn contains(self, name: &str) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    /// Returns the bit of a length. All names above 62 bytes have the same one.
+    fn bit(name: &str) -> u64 {
+        1 << name.len().min(63)
+    }
+}
+
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
+const fn normalized() -> [u8; 256] {
+    let mut table = [b'-'; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        if byte.is_ascii_alphanumeric() {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+}
+
 /// Returns whether a header name starts with `prefix` after normalization. CGI (RFC 3875 section 4.1.18) and similar
 /// interfaces map `-`, or every character that is not a letter or digit, to `_`, so `x.keystile.subject` counts as an
 /// identity header.
 pub(crate) fn name_has_prefix(name: &str, prefix: &str) -> bool {
-    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    let fold = |byte: &u8| NORMALIZED.get(usize::from(*byte));
     let start = name.as_bytes().get(..prefix.len());
-    start
-        .is_some_and(|start| start.iter().zip(prefix.as_bytes()).all(|(a, b)| a == b || fold(*a) == fold(*b)))
+    start.is_some_and(|start| start.iter().zip(prefix.as_bytes()).all(|(a, b)| fold(a) == fold(b)))
 }
 
 /// Returns whether two header names are equal, ignoring case. Comparing bytes first saves a tenth of the time, since

@@ -353,7 +353,7 @@ impl Gate {
         verifier: &dyn SignatureVerifier,
     ) -> Result<Arc<Identity>, Refusal> {
         let key = cache.key(credential, username);
-        if let Some(identity) = cache.get(key).filter(|identity| identity.is_key_current(snapshot)) {
+        if let Some(identity) = cache.get(key, snapshot) {
             return Ok(identity);
         }
         let identity = Arc::new(match kind {
@@ -361,7 +361,7 @@ impl Gate {
             CredentialKind::Token => self.verify_token(credential, snapshot, cache, verifier)?,
         });
         cache.count_omitted_claims(identity.omitted_claims.into());
-        cache.insert(key, Arc::clone(&identity));
+        cache.insert(key, Arc::clone(&identity), snapshot);
         Ok(identity)
     }
 

@@ -9,6 +9,7 @@
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, hash::Hasher};
 
+use bundle::Snapshot;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use token::Fingerprint;
 
@@ -20,7 +21,9 @@ const WAYS: usize = 16;
 /// A bounded cache of authenticated credentials, and what a host reports about requests.
 pub struct Cache {
     hasher: SipHasher24,
-    slots: Vec<Option<(CacheKey, Arc<Identity>)>>,
+    slots: Vec<Slot>,
+    /// The [`Snapshot::key_set`] of the last look-up, and its number.
+    key_set: (Fingerprint, u32),
     hits: u64,
     misses: u64,
     /// The issuers, by their index in the policy, whose tokens named a key that the bundle lacks; the earliest first, so
@@ -30,6 +33,16 @@ pub struct Cache {
 }
 
 pub(crate) type CacheKey = (u64, u64);
+
+type Slot = Option<Entry>;
+
+#[derive(Clone)]
+struct Entry {
+    key: CacheKey,
+    identity: Arc<Identity>,
+    /// The number of the key set that was last seen to have the key that verified the credential.
+    key_set: u32,
+}
 
 impl Cache {
     /// Creates a cache for `entries` credentials; 0 disables it. `seed` keys the hash and must be unpredictable for
@@ -43,6 +56,7 @@ impl Cache {
         let mut cache = Self {
             hasher,
             slots: Vec::new(),
+            key_set: (seed, 0),
             hits: 0,
             misses: 0,
             missing_keys: Vec::new(),
@@ -98,36 +112,64 @@ impl Cache {
         (hash.h1, hash.h2)
     }
 
-    pub(crate) fn get(&mut self, key: CacheKey) -> Option<Arc<Identity>> {
+    /// Returns the identity of an authenticated credential, if the snapshot still has the key that verified it.
+    pub(crate) fn get(&mut self, key: CacheKey, snapshot: &Snapshot) -> Option<Arc<Identity>> {
+        let current_set = self.number_of_key_set(snapshot);
         let set = set_for(&mut self.slots, key);
-        let found = set.iter().position(|slot| matches!(slot, Some((known, _)) if *known == key));
-        let Some(at) = found else {
+        let Some(at) = set.iter().position(|slot| is_for(slot, key)) else {
             self.misses = self.misses.saturating_add(1);
             return None;
         };
         self.hits = self.hits.saturating_add(1);
-        set.get_mut(..=at)?.rotate_right(1);
-        set.first()?.as_ref().map(|(_, identity)| Arc::clone(identity))
+        if at > 0 {
+            set.get_mut(..=at)?.rotate_right(1);
+        }
+        let Entry { identity, key_set, .. } = set.first_mut()?.as_mut()?;
+        if *key_set != current_set {
+            if !identity.is_key_current(snapshot) {
+                return None;
+            }
+            *key_set = current_set;
+        }
+        Some(Arc::clone(identity))
     }
 
-    pub(crate) fn insert(&mut self, key: CacheKey, identity: Arc<Identity>) {
+    /// Returns a number that differs from those of all other key sets. Most look-ups are in the same set as the previous
+    /// one, so that the names of a key are compared only when the set has changed.
+    fn number_of_key_set(&mut self, snapshot: &Snapshot) -> u32 {
+        let (known, number) = &mut self.key_set;
+        if known != snapshot.key_set() {
+            *known = *snapshot.key_set();
+            *number = number.checked_add(1).unwrap_or_else(|| {
+                // Earlier numbers are used again only after all entries that have them are gone.
+                self.slots.fill(None);
+                0
+            });
+        }
+        *number
+    }
+
+    /// Adds the identity of a credential that a key of the snapshot has verified.
+    pub(crate) fn insert(&mut self, key: CacheKey, identity: Arc<Identity>, snapshot: &Snapshot) {
+        let key_set = self.number_of_key_set(snapshot);
         let set = set_for(&mut self.slots, key);
         // An entry with the same key is replaced: it was authenticated with an older verification key.
-        let existing = set.iter().position(|slot| matches!(slot, Some((known, _)) if *known == key));
+        let existing = set.iter().position(|slot| is_for(slot, key));
         let end = existing.map_or(set.len(), |at| at.saturating_add(1));
         if let Some(front) = set.get_mut(..end) {
             front.rotate_right(end.min(1));
         }
         if let Some(first) = set.first_mut() {
-            *first = Some((key, identity));
+            *first = Some(Entry { key, identity, key_set });
         }
     }
 }
 
-fn set_for(
-    slots: &mut [Option<(CacheKey, Arc<Identity>)>],
-    (word, _): CacheKey,
-) -> &mut [Option<(CacheKey, Arc<Identity>)>] {
+fn is_for(slot: &Slot, key: CacheKey) -> bool {
+    slot.as_ref().is_some_and(|entry| entry.key == key)
+}
+
+fn set_for(slots: &mut [Slot], (word, _): CacheKey) -> &mut [Slot] {
     let sets = u64::try_from(slots.len() / WAYS).unwrap_or_default();
     // A remainder of 64 hash bits by a few hundred sets is practically unbiased.
     let at =

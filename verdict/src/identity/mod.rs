@@ -39,22 +39,13 @@ pub struct Identity {
     origin: Origin,
     /// The thumbprint of the key that verified the credential.
     thumbprint: [u8; 32],
-    /// The name of that key in watermarks and coverage.
-    signing_key_name: String,
-    /// The subject as a header value.
-    header_subject: String,
-    /// The subject, if it differs from the header value.
-    original_subject: Option<Box<str>>,
-    operator: Option<String>,
-    auth_key: Option<String>,
-    session: Option<String>,
+    texts: Texts,
     issued_at: u64,
     not_before: Option<u64>,
     expires_at: Option<u64>,
     fingerprint: Fingerprint,
     /// The fingerprint of the other valid ECDSA signature (r, n - s) of the same token.
     alternate_fingerprint: Option<Fingerprint>,
-    fingerprint_hex: String,
     /// The scopes that always apply, then those of holders of other issuers.
     scopes: Vec<ScopeKey>,
     /// The number of those that always apply.
@@ -71,22 +62,116 @@ pub struct Identity {
 }
 
 /// The key that verifies a credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    Local {
-        kid: String,
-    },
-    /// `key_issuer` is the name of the issuer of the key. It differs from the issuer of the token if it is a pattern. `kid`
-    /// is that of the token, which selects the key together with the algorithm, and may be empty.
-    Foreign {
-        issuer: String,
-        key_issuer: String,
-        kid: String,
-        algorithm: &'static str,
-    },
-    ApiKey {
-        generation: u8,
-    },
+    /// The key has the name [`Text::SigningKey`].
+    Local,
+    /// [`Text::Kid`] selects the key together with [`Text::KeyIssuer`] and this algorithm.
+    Foreign(&'static str),
+    /// The key is of this generation.
+    ApiKey(u8),
+}
+
+/// A text of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    /// The subject as a header value.
+    HeaderSubject,
+    /// The subject, if it differs from the header value.
+    OriginalSubject,
+    Operator,
+    AuthKey,
+    Session,
+    /// The fingerprint in hexadecimal.
+    Fingerprint,
+    /// The name of the key that verified the credential, in watermarks and coverage.
+    SigningKey,
+    /// The issuer of a token of another issuer.
+    Issuer,
+    /// The name of the issuer of the key. It differs from the issuer of the token if it is a pattern.
+    KeyIssuer,
+    /// The `kid` of a token of another issuer, which may be empty.
+    Kid,
+}
+
+impl Text {
+    const ALL: [Self; 10] = [
+        Self::HeaderSubject,
+        Self::OriginalSubject,
+        Self::Operator,
+        Self::AuthKey,
+        Self::Session,
+        Self::Fingerprint,
+        Self::SigningKey,
+        Self::Issuer,
+        Self::KeyIssuer,
+        Self::Kid,
+    ];
+}
+
+/// The texts of an identity in one allocation, so that many identities fit into the memory of a worker, and a request with a
+/// cached one accesses few places in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Texts {
+    /// All texts in the order of [`Text::ALL`].
+    joined: Box<str>,
+    /// Where each text begins and the one before ends. An absent text is empty.
+    starts: [u32; Text::ALL.len() + 1],
+    /// One bit for each text, which is set if it is present.
+    present: u16,
+}
+
+/// The names that a credential contains, or that the policy has for it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Names<'n> {
+    subject: &'n str,
+    signing_key: &'n str,
+    operator: Option<&'n str>,
+    auth_key: Option<&'n str>,
+    session: Option<&'n str>,
+    issuer: Option<&'n str>,
+    key_issuer: Option<&'n str>,
+    kid: Option<&'n str>,
+}
+
+impl Texts {
+    fn new(names: &Names<'_>, fingerprint: Fingerprint) -> Self {
+        let header_subject: Cow<'_, str> = utf8_percent_encode(names.subject, NOT_IN_HEADERS).into();
+        let fingerprint = String::from(fingerprint);
+        let text = |kind| match kind {
+            Text::HeaderSubject => Some(&*header_subject),
+            Text::OriginalSubject => Some(names.subject).filter(|subject| *subject != header_subject),
+            Text::Operator => names.operator,
+            Text::AuthKey => names.auth_key,
+            Text::Session => names.session,
+            Text::Fingerprint => Some(fingerprint.as_str()),
+            Text::SigningKey => Some(names.signing_key),
+            Text::Issuer => names.issuer,
+            Text::KeyIssuer => names.key_issuer,
+            Text::Kid => names.kid,
+        };
+        let texts = Text::ALL.map(text);
+        let joined = texts.map(Option::unwrap_or_default).concat().into_boxed_str();
+        let (mut starts, mut present, mut end) = ([0; Text::ALL.len() + 1], 0, 0_usize);
+        for (at, (text, next)) in texts.into_iter().zip(starts.iter_mut().skip(1)).enumerate() {
+            end = end.saturating_add(text.unwrap_or_default().len());
+            // No credential has 4 GB. If one had, its last texts would be missing.
+            *next = u32::try_from(end).unwrap_or(u32::MAX);
+            present |= u16::from(text.is_some()) << at;
+        }
+        Self { joined, starts, present }
+    }
+
+    fn get(&self, kind: Text) -> Option<&str> {
+        let at = kind as usize;
+        let [start, end] = *self.starts.get(at..)?.first_chunk()?;
+        let is_present = self.present & 1 << at != 0;
+        if is_present {
+            self.joined.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+        } else {
+            None
+        }
+    }
 }
 
 impl Identity {
@@ -97,22 +182,20 @@ impl Identity {
         let mut scopes = Vec::from([Scope::Operator(operator)]);
         scopes.extend(claims.akid.as_deref().map(Scope::AuthKey));
         scopes.extend(claims.sid.as_deref().map(Scope::Session));
+        let names = Names {
+            subject: &claims.sub,
+            signing_key: key.kid(),
+            operator: Some(operator),
+            auth_key: claims.akid.as_deref(),
+            session: claims.sid.as_deref(),
+            ..Names::default()
+        };
         Some(Self {
-            operator: Some(operator.clone()),
-            auth_key: claims.akid.clone(),
-            session: claims.sid.clone(),
             issued_at: claims.iat,
             not_before: claims.nbf,
             expires_at: claims.exp,
             alternate_fingerprint: token.fingerprints().nth(1),
-            ..Self::new(
-                Origin::Local { kid: key.kid().into() },
-                key.thumbprint(),
-                key.kid().into(),
-                claims.sub.clone(),
-                token.fingerprint(),
-                &scopes,
-            )
+            ..Self::new(Origin::Local, key.thumbprint(), &names, token.fingerprint(), &scopes)
         })
     }
 
@@ -133,6 +216,14 @@ impl Identity {
         if subject.len() > MAX_FOREIGN_NAME_BYTES {
             return Err("");
         }
+        let names = Names {
+            subject: &subject,
+            signing_key: &format!("{key_issuer}#{}", key.kid()),
+            issuer: Some(issuer),
+            key_issuer: Some(key_issuer),
+            kid: Some(kid),
+            ..Names::default()
+        };
         let mut identity = Self {
             // Without `iat`, every watermark covers the token.
             issued_at: token.issued_at().unwrap_or_default(),
@@ -140,15 +231,9 @@ impl Identity {
             expires_at: token.expires_at(),
             alternate_fingerprint: token.fingerprints().nth(1),
             ..Self::new(
-                Origin::Foreign {
-                    issuer: issuer.into(),
-                    key_issuer: key_issuer.into(),
-                    kid: kid.into(),
-                    algorithm: key.algorithm().name(),
-                },
+                Origin::Foreign(key.algorithm().name()),
                 key.thumbprint(),
-                format!("{key_issuer}#{}", key.kid()),
-                subject,
+                &names,
                 token.fingerprint(),
                 &[],
             )
@@ -209,62 +294,47 @@ impl Identity {
         let mut scopes = Vec::from([Scope::AuthKey(&key_number)]);
         scopes.extend(operator.map(Scope::Operator));
         let generation = generation_key.generation();
+        let names = Names {
+            subject,
+            signing_key: &format!("tag-{generation}"),
+            operator,
+            auth_key: Some(&key_number),
+            ..Names::default()
+        };
         Ok(Self {
-            operator: operator.map(Into::into),
             issued_at: key.issued_at(),
             expires_at: key.expires_at(),
             ..Self::new(
-                Origin::ApiKey { generation },
+                Origin::ApiKey(generation),
                 generation_key.thumbprint(),
-                format!("tag-{generation}"),
-                subject.to_string(),
+                &names,
                 key.fingerprint(),
                 &scopes,
             )
-        }
-        .with_auth_key(key_number))
-    }
-
-    fn with_auth_key(self, id: String) -> Self {
-        Self { auth_key: Some(id), ..self }
+        })
     }
 
     /// Creates an identity. `scopes` are the watermark scopes besides those of every credential.
     fn new(
         origin: Origin,
         thumbprint: &[u8; 32],
-        signing_key_name: String,
-        subject: String,
+        names: &Names<'_>,
         fingerprint: Fingerprint,
         scopes: &[Scope<'_>],
     ) -> Self {
-        let grant_subject = ScopeKey::new(Scope::User(&subject));
-        let header_subject = match utf8_percent_encode(&subject, NOT_IN_HEADERS).into() {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(encoded) => Some(encoded),
-        };
-        let (header_subject, original_subject) = match header_subject {
-            Some(encoded) => (encoded, Some(subject.into_boxed_str())),
-            None => (subject, None),
-        };
+        let grant_subject = ScopeKey::new(Scope::User(names.subject));
         let mut hashed = Vec::with_capacity(scopes.len().saturating_add(3));
-        hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(&signing_key_name)), grant_subject]);
+        hashed.extend([ScopeKey::GLOBAL, ScopeKey::new(Scope::SigningKey(names.signing_key)), grant_subject]);
         hashed.extend(scopes.iter().map(|scope| ScopeKey::new(*scope)));
         Self {
             origin,
             thumbprint: *thumbprint,
-            signing_key_name,
-            header_subject,
-            original_subject,
-            operator: None,
-            auth_key: None,
-            session: None,
+            texts: Texts::new(names, fingerprint),
             issued_at: 0,
             not_before: None,
             expires_at: None,
             fingerprint,
             alternate_fingerprint: None,
-            fingerprint_hex: fingerprint.into(),
             common_scopes: hashed.len(),
             scopes: hashed,
             grant_subject,
@@ -275,15 +345,21 @@ impl Identity {
         }
     }
 
+    /// Returns a text that every identity has, or every one of its origin.
+    fn text(&self, kind: Text) -> &str {
+        self.texts.get(kind).unwrap_or_default()
+    }
+
     /// Returns whether the bundle still has the key that verified the credential, unchanged, and still selects it.
     pub(crate) fn is_key_current(&self, snapshot: &Snapshot) -> bool {
-        let key = match &self.origin {
-            Origin::Local { kid } => snapshot.key(kid).map(token::VerifyingKey::thumbprint),
-            Origin::Foreign { key_issuer, kid, algorithm, .. } => {
+        let key = match self.origin {
+            Origin::Local => snapshot.key(self.signing_key_name()).map(token::VerifyingKey::thumbprint),
+            Origin::Foreign(algorithm) => {
+                let (key_issuer, kid) = (self.text(Text::KeyIssuer), self.text(Text::Kid));
                 snapshot.issuer_key(key_issuer, kid, algorithm).ok().map(token::VerifyingKey::thumbprint)
             }
-            Origin::ApiKey { generation } => {
-                snapshot.generation_key(*generation).map(api_key::GenerationKey::thumbprint)
+            Origin::ApiKey(generation) => {
+                snapshot.generation_key(generation).map(api_key::GenerationKey::thumbprint)
             }
         };
         key == Some(&self.thumbprint)
@@ -292,59 +368,53 @@ impl Identity {
     /// Returns the subject: `OP0123456789/alice`, or `ISSUER#SUBJECT` for another issuer, see [`foreign_name`]. An API key
     /// of format 1 has its username, or `key-42` without one that can be a subject.
     pub fn subject(&self) -> &str {
-        self.original_subject.as_deref().unwrap_or(&self.header_subject)
+        self.texts.get(Text::OriginalSubject).unwrap_or_else(|| self.header_subject())
     }
 
     /// Returns the subject as a header value: visible ASCII, with every other byte and `%` percent-encoded.
     pub fn header_subject(&self) -> &str {
-        &self.header_subject
+        self.text(Text::HeaderSubject)
     }
 
     /// Returns the operator that the subject belongs to. Credentials of other issuers have none, nor have API keys of
     /// format 1 whose username names none.
     pub fn operator(&self) -> Option<&str> {
-        self.operator.as_deref()
+        self.texts.get(Text::Operator)
     }
 
     /// Returns the id of the AuthKey that a token was exchanged for, or the id of an API key.
     pub fn key_id(&self) -> Option<&str> {
-        self.auth_key.as_deref()
+        self.texts.get(Text::AuthKey)
     }
 
     /// Returns the id of the session that was issued together with the token, which Soracom calls `apiKey`.
     pub fn session(&self) -> Option<&str> {
-        self.session.as_deref()
+        self.texts.get(Text::Session)
     }
 
     /// Returns whether this deployment issued the credential.
     pub(crate) const fn is_local(&self) -> bool {
-        matches!(self.origin, Origin::Local { .. } | Origin::ApiKey { .. })
+        matches!(self.origin, Origin::Local | Origin::ApiKey(_))
     }
 
     /// Returns the issuer, or `None` if this deployment issued the credential.
     pub fn issuer(&self) -> Option<&str> {
-        match &self.origin {
-            Origin::Foreign { issuer, .. } => Some(issuer),
-            Origin::Local { .. } | Origin::ApiKey { .. } => None,
-        }
+        self.texts.get(Text::Issuer)
     }
 
     /// Returns the name of the issuer in the policy, which can be a pattern, or `None` if this deployment issued the
     /// credential.
     pub(crate) fn key_issuer(&self) -> Option<&str> {
-        match &self.origin {
-            Origin::Foreign { key_issuer, .. } => Some(key_issuer),
-            Origin::Local { .. } | Origin::ApiKey { .. } => None,
-        }
+        self.texts.get(Text::KeyIssuer)
     }
 
     pub(crate) const fn is_api_key(&self) -> bool {
-        matches!(self.origin, Origin::ApiKey { .. })
+        matches!(self.origin, Origin::ApiKey(_))
     }
 
     /// Returns the name of the verification key in watermarks and coverage.
     pub fn signing_key_name(&self) -> &str {
-        &self.signing_key_name
+        self.text(Text::SigningKey)
     }
 
     /// Returns when the credential was issued, in seconds since the Unix epoch.
@@ -369,7 +439,7 @@ impl Identity {
 
     /// Returns the fingerprint in hexadecimal.
     pub fn fingerprint_hex(&self) -> &str {
-        &self.fingerprint_hex
+        self.text(Text::Fingerprint)
     }
 
     /// Returns all fingerprints under which the credential can be presented.
@@ -391,12 +461,12 @@ impl Identity {
     /// Returns whether the subject is the root user of its operator, who is allowed everything. Subjects of other
     /// issuers are never root, because their tokens have no operator.
     pub(crate) fn is_root(&self) -> bool {
-        self.operator.as_deref() == Some(self.subject())
+        self.operator() == Some(self.subject())
     }
 
     /// Returns the name of the user, or `None` for the root user and for subjects of other issuers.
     pub(crate) fn user_name(&self) -> Option<&str> {
-        self.subject().strip_prefix(self.operator.as_deref()?)?.strip_prefix('/')
+        self.subject().strip_prefix(self.operator()?)?.strip_prefix('/')
     }
 }
 

@@ -21,9 +21,11 @@ use crate::{
         Environment, bounded, checked,
         environment::variable_name,
         non_empty, pairs,
-        policy::{HeaderName, PolicyError, PolicyMembers, header_name},
+        policy::{HeaderName, PolicyError, header_name},
     },
-    credential::{self, CredentialSource, Stripped, eq_ignore_case, eq_normalized, name_has_prefix},
+    credential::{
+        self, CredentialSource, NameLengths, Stripped, eq_ignore_case, eq_normalized, name_has_prefix,
+    },
     decision::{Decision, Gate, Headers, Stripping},
     identity::{
         Identity,
@@ -33,6 +35,10 @@ use crate::{
 
 /// The permitted connection options. None of them is the name of an identity header.
 const CONNECTION_OPTIONS: [&[u8]; 5] = [b"upgrade", b"keep-alive", b"close", b"te", b"http2-settings"];
+
+/// The headers that list hop-by-hop headers, which the next hop removes (RFC 9110 section 7.6.1). Some servers treat
+/// `proxy-connection` alike.
+const CONNECTION_HEADERS: [&str; 2] = ["connection", "proxy-connection"];
 
 /// The bytes of ASCII that are encoded in a claim header. A value must not be parsed as several: commas separate list
 /// members, and parameters follow a semicolon (RFC 8941 section 3.1). With `%`, decoding is unambiguous.
@@ -226,6 +232,18 @@ pub(crate) struct HeaderNames {
     report: String,
     /// The headers to remove besides those that start with the prefix.
     others: Vec<String>,
+    /// The lengths of these, and of the headers that list hop-by-hop headers.
+    lengths: NameLengths,
+}
+
+/// The headers to remove from a request or its trailers.
+#[derive(Clone, Copy)]
+struct Stripper<'g> {
+    gate: &'g Gate,
+    /// The locations whose credentials are removed, or `None` if none are.
+    sources: Option<&'g [CredentialSource]>,
+    /// The lengths of all names that do not start with the prefix.
+    lengths: NameLengths,
 }
 
 impl HeaderNames {
@@ -241,8 +259,9 @@ impl HeaderNames {
         let claims = upstream.claims.iter().map(|(name, _)| name.as_str());
         let assertion = upstream.assertion.iter().map(|assertion| assertion.header.as_str());
         let others = own.chain(claims).chain(assertion).filter(|name| !name_has_prefix(name, prefix));
-        let others = others.map(String::from).collect();
-        Self { fields, report: [prefix, "report"].concat(), others }
+        let others: Vec<String> = others.map(String::from).collect();
+        let lengths = NameLengths::of(others.iter().map(String::as_str).chain(CONNECTION_HEADERS));
+        Self { fields, report: [prefix, "report"].concat(), others, lengths }
     }
 }
 
@@ -317,20 +336,23 @@ impl Gate {
         decision: &'a Decision,
         now: u64,
     ) -> Forward<'a> {
-        let stripped = self.stripped_sources(decision.stripping());
+        let stripper = Stripper::new(self, decision.stripping());
         let mut added = Vec::with_capacity(TYPICAL_ADDITIONS);
         self.add_identity(decision, now, &mut added);
         let mut removed = Vec::new();
-        for (name, value) in headers {
-            match self.strip_header(name, value, stripped) {
+        for (name, value) in headers.iter().filter(|(name, _)| stripper.concerns(name)) {
+            match stripper.strip(name, value) {
                 Stripped::Unchanged => {}
                 // A host removes all headers of a name, in any case.
                 Stripped::Removed if removed.len() < MAX_REMOVED && occurs_once(name, headers) => {
+                    if removed.is_empty() {
+                        removed.reserve_exact(MAX_REMOVED);
+                    }
                     removed.push(*name)
                 }
                 Stripped::Removed | Stripped::Changed(_) => {
                     let mut replacement = Vec::with_capacity(headers.len().saturating_add(added.len()));
-                    self.copy_kept(headers, stripped, &mut replacement);
+                    stripper.copy_kept(headers, &mut replacement);
                     replacement.append(&mut added);
                     return Forward::ReplaceAll(replacement);
                 }
@@ -363,27 +385,6 @@ impl Gate {
         }
     }
 
-    /// Appends the headers that are kept to `to`. Returns whether any header was changed or removed.
-    fn copy_kept<'a>(
-        &self,
-        headers: &Headers<'a>,
-        stripped: Option<&[CredentialSource]>,
-        to: &mut Vec<ForwardedHeader<'a>>,
-    ) -> bool {
-        let mut changed = false;
-        for (name, value) in headers {
-            match self.strip_header(name, value, stripped) {
-                Stripped::Unchanged => to.push((*name, Cow::Borrowed(*value))),
-                Stripped::Changed(value) => {
-                    changed = true;
-                    to.push((*name, value));
-                }
-                Stripped::Removed => changed = true,
-            }
-        }
-        changed
-    }
-
     /// Returns the trailers for the upstream if any must be changed or removed, else `None`. HTTP permits a server to
     /// merge trailers into headers (RFC 9110 section 6.5). `stripping` is [`Self::trailer_stripping`] of the decision.
     pub fn forward_trailers<'a>(
@@ -392,7 +393,7 @@ impl Gate {
         stripping: Stripping,
     ) -> Option<Vec<ForwardedHeader<'a>>> {
         let mut kept = Vec::with_capacity(trailers.len());
-        self.copy_kept(trailers, self.stripped_sources(stripping), &mut kept).then_some(kept)
+        Stripper::new(self, stripping).copy_kept(trailers, &mut kept).then_some(kept)
     }
 
     /// Returns which credentials are removed from the trailers. Report mode removes them too, because a filter never
@@ -406,50 +407,74 @@ impl Gate {
         }
     }
 
-    /// Returns the locations whose credentials are removed, or `None` if none are.
-    fn stripped_sources(&self, stripping: Stripping) -> Option<&[CredentialSource]> {
-        match stripping {
+    /// Returns whether an upstream could take a header of this name for an identity header. A request of a client never keeps
+    /// one.
+    pub fn is_identity_header(&self, name: &str) -> bool {
+        let is_other = || self.names().others.iter().any(|other| eq_normalized(name, other));
+        // No identity header has the form of a pseudo-header.
+        !name.starts_with(':') && (name_has_prefix(name, &self.policy().identity_prefix) || is_other())
+    }
+}
+
+impl<'g> Stripper<'g> {
+    fn new(gate: &'g Gate, stripping: Stripping) -> Self {
+        let mut lengths = gate.names().lengths;
+        let sources = match stripping {
             Stripping::Nothing => None,
-            Stripping::Credentials(rule) => Some(self.sources(rule)),
+            Stripping::Credentials(rule) => Some(gate.sources(rule)),
+        };
+        if let Some(sources) = sources {
+            let of_sources = sources.iter().map(CredentialSource::header_name);
+            lengths = lengths.union(NameLengths::of(of_sources.chain(companions(gate, sources))));
         }
+        Self { gate, sources, lengths }
     }
 
-    fn strip_header<'a>(
-        &self,
-        name: &str,
-        value: &'a [u8],
-        stripped: Option<&[CredentialSource]>,
-    ) -> Stripped<'a> {
-        let PolicyMembers { identity_prefix, api_keys, .. } = &**self.policy();
-        // Pseudo-headers are required, and no identity header has their form.
-        let is_pseudo = name.starts_with(':');
-        if is_connection(name) {
+    /// Returns whether [`Self::strip`] can change a header of this name.
+    fn concerns(&self, name: &str) -> bool {
+        self.lengths.contains(name) || name_has_prefix(name, &self.gate.policy().identity_prefix)
+    }
+
+    /// Appends the headers that are kept to `to`. Returns whether any header was changed or removed.
+    fn copy_kept<'a>(&self, headers: &Headers<'a>, to: &mut Vec<ForwardedHeader<'a>>) -> bool {
+        let mut changed = false;
+        for (name, value) in headers {
+            match self.strip(name, value) {
+                Stripped::Unchanged => to.push((*name, Cow::Borrowed(*value))),
+                Stripped::Changed(value) => {
+                    changed = true;
+                    to.push((*name, value));
+                }
+                Stripped::Removed => changed = true,
+            }
+        }
+        changed
+    }
+
+    fn strip<'a>(&self, name: &str, value: &'a [u8]) -> Stripped<'a> {
+        if !self.concerns(name) {
+            return Stripped::Unchanged;
+        }
+        if CONNECTION_HEADERS.iter().any(|connection| eq_normalized(name, connection)) {
             return strip_connection_options(value);
         }
-        let is_other = || self.names().others.iter().any(|other| eq_normalized(name, other));
-        if !is_pseudo && (name_has_prefix(name, identity_prefix) || is_other()) {
+        if self.gate.is_identity_header(name) {
             return Stripped::Removed;
         }
-        let Some(sources) = stripped else { return Stripped::Unchanged };
-        // The paired header and the username are removed together with the credential.
-        let pair_headers = sources.iter().filter_map(|source| source.pair_header());
-        let mut paired =
-            pair_headers.chain(api_keys.iter().map(|api_keys| api_keys.username_header.as_str()));
-        if !is_pseudo && paired.any(|paired| eq_normalized(name, paired)) {
+        let Some(sources) = self.sources else { return Stripped::Unchanged };
+        // The paired header and the username are removed together with the credential. Pseudo-headers are required.
+        let is_pseudo = name.starts_with(':');
+        if !is_pseudo && companions(self.gate, sources).any(|companion| eq_normalized(name, companion)) {
             return Stripped::Removed;
         }
         credential::strip(sources, name, value)
     }
 }
 
-/// Returns whether the header lists hop-by-hop headers, which the next hop removes (RFC 9110 section 7.6.1). Some
-/// servers treat `proxy-connection` alike.
-fn is_connection(name: &str) -> bool {
-    match name.len() {
-        10 => name.eq_ignore_ascii_case("connection"),
-        16 => eq_normalized(name, "proxy-connection"),
-        _ => false,
-    }
+/// Returns the headers that accompany credentials.
+fn companions<'g>(gate: &'g Gate, sources: &'g [CredentialSource]) -> impl Iterator<Item = &'g str> {
+    let api_keys = gate.policy().api_keys.iter().map(|api_keys| api_keys.username_header.as_str());
+    sources.iter().filter_map(CredentialSource::pair_header).chain(api_keys)
 }
 
 /// Removes the options that name other headers. Envoy forwards the `connection` header of an upgrade unchanged; an
@@ -471,7 +496,8 @@ fn strip_connection_options(value: &[u8]) -> Stripped<'_> {
 }
 
 fn occurs_once(name: &str, headers: &Headers<'_>) -> bool {
-    headers.iter().filter(|(other, _)| eq_ignore_case(other, name)).nth(1).is_none()
+    let is_same = |other: &str| other.len() == name.len() && eq_ignore_case(other, name);
+    headers.iter().filter(|(other, _)| is_same(other)).nth(1).is_none()
 }
 
 /// Returns a claim as a header value, with the members of an array separated by commas. Returns `None` for values that

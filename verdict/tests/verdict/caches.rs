@@ -6,7 +6,7 @@ use bundle::{
 };
 use proptest::prelude::*;
 use token::{
-    Claims, Fingerprint,
+    Algorithm, Claims, Fingerprint, VerifyingKey,
     api_key::{ApiKeyFields, Kind, MintingKey, Prefix},
 };
 use verdict::{Cache, Gate, Request, Snapshot, SoftwareVerifier};
@@ -65,6 +65,46 @@ fn only_authenticity_is_cached() {
     assert_eq!(decision_code(&mut replaced, NOW_MS), "token_signature_invalid");
     assert_eq!(decision_code(&mut granted_builder(), NOW_MS), "admitted");
     assert_eq!(cache.take_counts().1, 1, "the signature was checked once for all that was admitted");
+}
+
+/// While the hash is the same, no key of a cached credential is looked up.
+#[test]
+fn sets_that_select_other_keys_have_other_hashes() {
+    let key = |issuer: Option<&str>, kid, seed| {
+        let public = token::mint::SigningKey::ed25519("k", &[seed; 32]).unwrap();
+        let public = public.verifying_key().public_material().unwrap();
+        match issuer {
+            None => VerifyingKey::local(kid, Algorithm::EdDsa, &public).unwrap(),
+            Some(issuer) => VerifyingKey::foreign(issuer, kid, Algorithm::EdDsa, &public).unwrap(),
+        }
+    };
+    let (x, y) = (Some("https://x"), Some("https://y"));
+    let sets = [
+        vec![key(None, "a", 1)],
+        vec![key(None, "a", 2)],
+        vec![key(None, "b", 1)],
+        vec![key(None, "a", 1), key(None, "b", 2)],
+        vec![key(None, "a", 1), key(x, "a", 2)],
+        vec![key(None, "a", 1), key(y, "a", 2)],
+        vec![key(None, "a", 1), key(x, "", 2)],
+        vec![key(None, "a", 1), key(x, "a", 2), key(x, "b", 3)],
+    ];
+    let hash = |set: &[VerifyingKey], generation, revoked: &str| {
+        let mut builder = builder();
+        let generation = MintingKey::new(generation, Kind::Signed, &[1; 32]).unwrap();
+        builder.set_public_keys(set, [generation.generation_key()]).unwrap();
+        builder.revoke(1, Fingerprint::digest(revoked.as_bytes())).unwrap();
+        *snapshot(&mut builder).key_set()
+    };
+    let mut seen = Vec::new();
+    for set in &sets {
+        for generation in [2, 3] {
+            let of_set = hash(set, generation, "a");
+            assert_eq!(of_set, hash(set, generation, "b"), "revocations are no keys");
+            assert!(!seen.contains(&of_set), "{set:?}, generation {generation}");
+            seen.push(of_set);
+        }
+    }
 }
 
 #[test]

@@ -6,14 +6,16 @@ use token::base64url;
 use super::statements::parse_statements;
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{AnySubject, ForeignName, ForeignSubject, Grant, OperatorId, Page, PageRequest, RoleId},
+    domain::{
+        AnySubject, ForeignName, ForeignSubject, Grant, OperatorId, Page, PageRequest, RoleId, Version,
+    },
 };
 
 /// Inserts a subject without permissions, unless it is known.
 pub(in crate::accounts) async fn ensure(
     write: &mut Write,
     subject: &ForeignName,
-    version: u64,
+    version: Version,
 ) -> Result<(), StoreError> {
     query("INSERT INTO foreign_subjects (subject, version) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(subject.as_str())
@@ -42,7 +44,7 @@ pub(in crate::accounts) async fn set_statements(
     write: &mut Write,
     subject: &ForeignName,
     statements: Option<&[u8]>,
-    version: u64,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let done = query(
         "UPDATE foreign_subjects SET statements = $2, version = $3 \
@@ -161,7 +163,7 @@ pub(in crate::accounts) async fn with_role(
 /// Returns the grants that were changed after a version.
 pub(in crate::accounts) async fn grants_since(
     executor: &mut impl Executor,
-    version: u64,
+    version: Version,
 ) -> Result<Vec<Grant>, StoreError> {
     let rows = query("SELECT subject, statements FROM foreign_subjects WHERE version > $1")
         .bind(row::to_column(version))
@@ -179,8 +181,8 @@ pub(in crate::accounts) async fn grants_since(
 /// Returns the subjects whose grants were changed after a version, each with the version of the change.
 pub(in crate::accounts) async fn changed_since(
     executor: &mut impl Executor,
-    version: u64,
-) -> Result<Vec<(u64, AnySubject)>, StoreError> {
+    version: Version,
+) -> Result<Vec<(Version, AnySubject)>, StoreError> {
     let rows =
         query("SELECT subject, version FROM foreign_subjects WHERE version > $1 ORDER BY version, subject")
             .bind(row::to_column(version))

@@ -4,7 +4,7 @@ use token::base64url;
 use super::{foreign_subjects, statements::parse_statements};
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{AnySubject, Grant, OperatorId, UserName},
+    domain::{AnySubject, Grant, OperatorId, UserName, Version},
 };
 
 /// Sets the grant of a user, or removes it. Returns whether it has changed.
@@ -13,7 +13,7 @@ pub(in crate::accounts) async fn set(
     operator: &OperatorId,
     user: &UserName,
     statements: Option<&[u8]>,
-    version: u64,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let statement = match statements {
         Some(_) => {
@@ -41,7 +41,7 @@ pub(in crate::accounts) async fn set(
 pub(in crate::accounts) async fn clear(
     write: &mut Write,
     operator: &OperatorId,
-    version: u64,
+    version: Version,
 ) -> Result<(), StoreError> {
     query(
         "UPDATE grants SET statements = NULL, version = $2 WHERE operator_id = $1 AND statements IS NOT NULL",
@@ -54,7 +54,7 @@ pub(in crate::accounts) async fn clear(
 }
 
 /// Returns the grants that were changed after a version.
-pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<Grant>, StoreError> {
+pub async fn since(executor: &mut impl Executor, version: Version) -> Result<Vec<Grant>, StoreError> {
     let rows = query("SELECT operator_id, user_name, statements FROM grants WHERE version > $1")
         .bind(row::to_column(version))
         .fetch_all(executor.connection())
@@ -67,8 +67,8 @@ pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<Gra
 /// Returns the subjects whose grants were changed after a version, each with the version of the change.
 pub async fn changed_since(
     executor: &mut impl Executor,
-    version: u64,
-) -> Result<Vec<(u64, AnySubject)>, StoreError> {
+    version: Version,
+) -> Result<Vec<(Version, AnySubject)>, StoreError> {
     let rows = query(
         "SELECT operator_id, user_name, version FROM grants WHERE version > $1 \
          ORDER BY version, operator_id, user_name",
@@ -76,7 +76,7 @@ pub async fn changed_since(
     .bind(row::to_column(version))
     .fetch_all(executor.connection())
     .await?;
-    let mut changed: Vec<(u64, AnySubject)> = rows
+    let mut changed: Vec<(Version, AnySubject)> = rows
         .iter()
         .map(|from| Ok((row::from_column(from, "version")?, row::subject(from)?.into())))
         .collect::<Result<_, StoreError>>()?;

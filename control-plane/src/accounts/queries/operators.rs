@@ -2,12 +2,12 @@ use sqlx::{any::AnyRow, query};
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{Operator, OperatorId, Page, PageRequest, TombstoneKind, UserName},
+    domain::{Operator, OperatorId, Page, PageRequest, TombstoneKind, UnixSeconds, UserName},
     journal::tombstones,
 };
 
 /// Inserts an operator.
-pub async fn insert(write: &mut Write, operator: &OperatorId, at: u64) -> Result<(), StoreError> {
+pub async fn insert(write: &mut Write, operator: &OperatorId, at: UnixSeconds) -> Result<(), StoreError> {
     query("INSERT INTO operators (operator_id, created_at) VALUES ($1, $2)")
         .bind(operator.as_str())
         .bind(row::to_column(at))
@@ -21,7 +21,7 @@ pub async fn insert_user(
     write: &mut Write,
     operator: &OperatorId,
     user: &UserName,
-    at: u64,
+    at: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let done =
         query("INSERT INTO users (operator_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")

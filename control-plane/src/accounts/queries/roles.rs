@@ -2,7 +2,7 @@ use sqlx::{any::AnyRow, query};
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{OperatorId, Page, PageRequest, Role, RoleId, UserName},
+    domain::{OperatorId, Page, PageRequest, Role, RoleId, UnixSeconds, UserName},
 };
 
 /// Inserts a role. Returns whether the name was free.
@@ -30,7 +30,7 @@ pub(in crate::accounts) async fn update(
     id: &RoleId,
     description: Option<&str>,
     permission: &str,
-    at: u64,
+    at: UnixSeconds,
 ) -> Result<bool, StoreError> {
     let done = query(
         "UPDATE roles SET permission = $3, description = COALESCE($4, description), updated_at = $5 \

@@ -13,6 +13,7 @@ use crate::{
         extract::{caller::Caller, json::StrictJson},
         problem::Problem,
     },
+    domain::{UnixSeconds, Version},
     edges::{self, RolloutStatus},
     maintenance::{self, ClockError},
     revocation::{self, DurableRevocation, RevocationOutcome, RevocationTarget, RevokeError},
@@ -32,7 +33,7 @@ pub(in crate::api) struct RevocationRequest {
     subject: Option<String>,
     /// Unix time in seconds; allowed only with `subject`.
     #[serde(default)]
-    instant: Option<u64>,
+    instant: Option<UnixSeconds>,
     #[serde(default)]
     reason: Option<String>,
 }
@@ -40,13 +41,13 @@ pub(in crate::api) struct RevocationRequest {
 /// The result of a revocation. `version` is the first bundle version that contains it.
 #[derive(Serialize)]
 pub(in crate::api) struct RevocationResponse {
-    version: u64,
+    version: Version,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    instant: Option<u64>,
+    instant: Option<UnixSeconds>,
     /// Present if the request has `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     edges: Option<RolloutCounts>,
@@ -118,7 +119,11 @@ fn refuse_by_clock(error: ClockError) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), detail)
 }
 
-async fn rollout_status(state: &AppState, version: u64, wait: Duration) -> Result<RolloutCounts, Problem> {
+async fn rollout_status(
+    state: &AppState,
+    version: Version,
+    wait: Duration,
+) -> Result<RolloutCounts, Problem> {
     // Answer before the request times out: the revocation is already in effect.
     let max_wait = state.service.config().server.request_timeout.get().mul_f64(0.8);
     let reached = edges::await_live_edges(&state.service, version, wait.min(max_wait)).await;

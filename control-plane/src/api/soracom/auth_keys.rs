@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::{AppState, extract::caller::Caller, problem::Problem},
     credentials::auth_keys,
-    domain::{Page, PageRequest, Subject},
+    domain::{Page, PageRequest, Subject, UnixSeconds},
 };
 
 const NEXT_KEY: HeaderName = HeaderName::from_static("x-soracom-next-key");
@@ -18,9 +18,9 @@ const NEXT_KEY: HeaderName = HeaderName::from_static("x-soracom-next-key");
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct AuthKeyResponse {
     auth_key_id: String,
-    create_date_time: u64,
+    create_date_time: UnixSeconds,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_used_date_time: Option<u64>,
+    last_used_date_time: Option<UnixSeconds>,
 }
 
 #[derive(Serialize)]

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     db::Write,
-    domain::{Actor, ApiKey, ApiKeyId, ApiKeyState, Event},
+    domain::{Actor, ApiKey, ApiKeyId, ApiKeyState, Event, Version},
     keys::tag_keys,
     revocation::{AccessScope, revocations, watermarks},
     service::Service,
@@ -18,7 +18,7 @@ pub async fn disable_api_key(
     actor: &Actor,
     authority: &AccessScope,
     id: ApiKeyId,
-) -> Result<u64, ApiKeyError> {
+) -> Result<Version, ApiKeyError> {
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
     let key = find_owned(change.db(), actor, authority, id).await?;
@@ -37,7 +37,7 @@ pub async fn enable_api_key(
     actor: &Actor,
     authority: &AccessScope,
     id: ApiKeyId,
-) -> Result<u64, ApiKeyError> {
+) -> Result<Version, ApiKeyError> {
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
     let key = find_owned(change.db(), actor, authority, id).await?;
@@ -65,7 +65,7 @@ pub async fn delete_api_key(
     actor: &Actor,
     authority: &AccessScope,
     id: ApiKeyId,
-) -> Result<u64, ApiKeyError> {
+) -> Result<Version, ApiKeyError> {
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
     let key = find_owned(change.db(), actor, authority, id).await?;

@@ -24,11 +24,11 @@ use crate::{
     db::{Draft, NEVER_EXPIRES, StoreError, Write},
     domain::{
         Actor, ApiKey, ApiKeyState, Event, Generation, IssuedCredential, PresentedUsername, Subject,
-        Watermark, WatermarkScope,
+        UnixMillis, UnixSeconds, Version, Watermark, WatermarkScope,
     },
     keys::{key_set, keyring as keys, tag_keys},
     limits::{LimitKind, operator as operator_limits},
-    platform::{clock::Time, random},
+    platform::random,
     restore::gaps,
     revocation::watermarks,
     service::Service,
@@ -51,7 +51,7 @@ pub struct CreateApiKey {
     /// A JSON object.
     pub metadata: Option<Value>,
     /// Seconds since the Unix epoch; `None` if the key never expires.
-    pub expires_at: Option<u64>,
+    pub expires_at: Option<UnixSeconds>,
 }
 
 /// A new API key.
@@ -113,7 +113,7 @@ pub(crate) struct NewApiKey<'a> {
     pub(crate) prefix: &'a Prefix,
     pub(crate) name: Option<&'a str>,
     pub(crate) metadata: Option<&'a Value>,
-    pub(crate) expires_at: Option<u64>,
+    pub(crate) expires_at: Option<UnixSeconds>,
 }
 
 /// The result of [`mint_and_insert`].
@@ -127,7 +127,7 @@ pub(crate) enum MintOutcome {
 /// Pauses until the next attempt. Fails if the watermark is too far ahead of the clock, or the attempts are used up.
 pub(crate) async fn wait_for_watermark(
     watermark: &Watermark,
-    now: Time,
+    now: UnixMillis,
     backoff: &mut IssueBackoff,
 ) -> Result<(), ApiKeyError> {
     let earliest = watermark.instant.saturating_add(1);
@@ -176,7 +176,8 @@ pub(crate) async fn mint_and_insert(
         ends_at: NEVER_EXPIRES,
     });
     let latest = watermark.into_iter().chain(gap).max_by_key(|watermark| watermark.instant);
-    let earliest = latest.as_ref().map_or(0, |watermark| watermark.instant.saturating_add(1));
+    let earliest =
+        latest.as_ref().map_or(UnixSeconds::EPOCH, |watermark| watermark.instant.saturating_add(1));
     let mut issued_at = earliest.max(now.seconds());
     if let Some(watermark) = latest.filter(|_| issued_at > now.seconds().saturating_add(MAX_ISSUE_SKEW_SECS))
     {
@@ -188,8 +189,8 @@ pub(crate) async fn mint_and_insert(
             prefix,
             operator: owner.operator.as_str(),
             number: id.0,
-            issued_at,
-            expires_at,
+            issued_at: issued_at.get(),
+            expires_at: expires_at.map(UnixSeconds::get),
             random: *random::bytes(),
             username: username.as_str(),
         };
@@ -252,8 +253,8 @@ pub(crate) async fn create_tag_key_generation(
     service: &Service,
     write: &mut Write,
     kind: Kind,
-    version: u64,
-    now: Time,
+    version: Version,
+    now: UnixMillis,
 ) -> Result<Generation, ApiKeyError> {
     let last = tag_keys::list(write).await?.first().map_or(0, |newest| newest.number);
     let number = keys::unused_generation(&service.data_dir, last)?.ok_or(ApiKeyError::NoGeneration)?;

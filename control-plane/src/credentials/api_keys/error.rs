@@ -6,7 +6,7 @@ use crate::{
     accounts::AccountError,
     credentials::tokens::IssuanceBlock,
     db::StoreError,
-    domain::{ApiKeyId, CoreError, ErrorKind, InvalidId, Subject},
+    domain::{ApiKeyId, CoreError, ErrorKind, InvalidId, Subject, UnixSeconds},
     keys::keyring::KeyError,
 };
 
@@ -78,7 +78,7 @@ pub enum ApiKeyError {
     NoFreeNumber,
     /// No key can be issued before this second.
     #[error(fmt = IssuanceBlock::write_error)]
-    Blocked(IssuanceBlock, u64),
+    Blocked(IssuanceBlock, UnixSeconds),
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

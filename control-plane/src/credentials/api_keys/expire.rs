@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     db::{StoreError, Write},
-    domain::{Actor, ApiKeyId, ApiKeyState, Event},
-    platform::clock::Time,
+    domain::UnixMillis,
+    domain::{Actor, ApiKeyId, ApiKeyState, Event, Version},
     revocation::revocations,
     service::Service,
 };
@@ -41,8 +41,8 @@ pub async fn expire_api_keys(service: &Service) -> Result<usize, StoreError> {
 /// disabled again; a key that was revoked otherwise stays revoked. Returns the keys that are valid again.
 pub(crate) async fn take_back_expiry(
     write: &mut Write,
-    now: Time,
-    version: u64,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<Vec<ApiKeyId>, StoreError> {
     let mut restored = Vec::new();
     for key in api_keys::list_expired_early(write, now.seconds()).await? {

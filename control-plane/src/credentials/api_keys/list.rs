@@ -3,9 +3,9 @@
 use super::{ApiKeyError, queries as api_keys};
 use crate::{
     db::{Executor, StoreError},
+    domain::UnixMillis,
     domain::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Page, PageRequest, UserName},
     keys::tag_keys,
-    platform::clock::Time,
     revocation::revocations,
     service::Service,
 };
@@ -64,7 +64,7 @@ pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, Ap
 async fn api_key_status(
     executor: &mut impl Executor,
     key: &ApiKey,
-    now: Time,
+    now: UnixMillis,
 ) -> Result<ApiKeyStatus, StoreError> {
     if !tag_keys::exists(executor, key.generation).await? {
         return Ok(ApiKeyStatus::Revoked);

@@ -7,11 +7,10 @@ use crate::{
     db::{Executor, StoreError, Write, row},
     domain::{
         ApiKey, ApiKeyId, ApiKeyState, InvalidPageRequest, OperatorId, Page, PageRequest, PresentedUsername,
-        Subject, TombstoneKind, UserName, WatermarkScope,
+        Subject, TombstoneKind, UnixMillis, UnixSeconds, UserName, WatermarkScope,
     },
     journal::tombstones,
     keys::tag_keys::parse_kind,
-    platform::clock::Time,
 };
 
 macro_rules! select {
@@ -23,7 +22,7 @@ macro_rules! select {
 
 /// Allocates a number: at least the milliseconds since the Unix epoch, so that even a database which was restored from a
 /// backup allocates no number twice.
-pub async fn next_number(write: &mut Write, now: Time) -> Result<ApiKeyId, StoreError> {
+pub async fn next_number(write: &mut Write, now: UnixMillis) -> Result<ApiKeyId, StoreError> {
     let row = query(
         "UPDATE api_key_numbers SET last = CASE WHEN last < $1 THEN $1 ELSE last + 1 END WHERE id = 1 RETURNING last",
     )
@@ -180,7 +179,7 @@ pub async fn count(
 pub(in crate::credentials) async fn list_in_scope(
     executor: &mut impl Executor,
     scope: &WatermarkScope,
-    until: u64,
+    until: UnixSeconds,
 ) -> Result<Vec<ApiKey>, StoreError> {
     let (operator, user) = match scope {
         WatermarkScope::Global | WatermarkScope::SigningKey(_) => (None, None),
@@ -205,7 +204,7 @@ pub(in crate::credentials) async fn list_in_scope(
 /// Returns the keys that have reached their end and are not marked as expired.
 pub(in crate::credentials) async fn list_due(
     executor: &mut impl Executor,
-    now: u64,
+    now: UnixSeconds,
 ) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at <= $1 AND state <> 'expired' ORDER BY number"))
         .bind(row::to_column(now))
@@ -217,7 +216,7 @@ pub(in crate::credentials) async fn list_due(
 /// Returns the keys that are marked as expired although their end is later than this second.
 pub(in crate::credentials) async fn list_expired_early(
     executor: &mut impl Executor,
-    now: u64,
+    now: UnixSeconds,
 ) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE expires_at > $1 AND state = 'expired' ORDER BY number"))
         .bind(row::to_column(now))
@@ -244,7 +243,7 @@ pub(in crate::credentials) async fn set_creator(
 pub async fn list_created_by(
     executor: &mut impl Executor,
     creator: &str,
-    since: u64,
+    since: UnixSeconds,
 ) -> Result<Vec<ApiKey>, StoreError> {
     let rows = query(concat!(select!(), "WHERE created_by = $1 AND issued_at >= $2 ORDER BY number"))
         .bind(creator)
@@ -271,7 +270,7 @@ pub async fn set_state(
 }
 
 /// Sets the end of a key. An earlier end stays.
-pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: u64) -> Result<(), StoreError> {
+pub async fn expire_at(write: &mut Write, id: ApiKeyId, at: UnixSeconds) -> Result<(), StoreError> {
     let moved = query(
         "UPDATE api_keys SET expires_at = $2 WHERE number = $1 AND (expires_at IS NULL OR expires_at > $2) \
          RETURNING fingerprint",
@@ -311,7 +310,7 @@ fn parse_row(from: &AnyRow) -> Result<ApiKey, StoreError> {
     Ok(ApiKey {
         id: ApiKeyId(row::from_column(from, "number")?),
         fingerprint: row::parsed_text::<Fingerprint>(from, "fingerprint")?,
-        generation: u8::try_from(row::from_column(from, "generation")?)
+        generation: u8::try_from(row::from_column::<u64>(from, "generation")?)
             .map_err(|_| StoreError::Corrupt { what: "generation" })?,
         kind: parse_kind(from)?,
         owner: row::subject(from)?,

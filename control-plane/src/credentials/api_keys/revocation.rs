@@ -5,8 +5,7 @@ use token::Fingerprint;
 use super::queries as api_keys;
 use crate::{
     db::{NEVER_EXPIRES, StoreError, Write},
-    domain::{ApiKey, ApiKeyState, Revocation, WatermarkScope},
-    platform::clock::Time,
+    domain::{ApiKey, ApiKeyState, Revocation, UnixMillis, UnixSeconds, Version, WatermarkScope},
     revocation::revocations::{self, RevokeOutcome},
 };
 
@@ -27,8 +26,8 @@ pub(crate) async fn revoke_key(
     write: &mut Write,
     key: &ApiKey,
     reason: &str,
-    now: Time,
-    version: u64,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let revocation = Revocation {
         fingerprint: key.fingerprint,
@@ -46,8 +45,8 @@ pub(crate) async fn make_revocation_permanent(
     write: &mut Write,
     fingerprint: &Fingerprint,
     reason: Option<&str>,
-    now: Time,
-    version: u64,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let Some(key) = api_keys::find_by_fingerprint(write, fingerprint).await? else { return Ok(false) };
     if !api_keys::set_state(write, key.id, ApiKeyState::Disabled, ApiKeyState::Active).await? {
@@ -72,10 +71,10 @@ pub(crate) struct RevokedKeys {
 pub(crate) async fn revoke_keys_in_scope(
     write: &mut Write,
     scope: &WatermarkScope,
-    until: u64,
+    until: UnixSeconds,
     reason: &str,
-    now: Time,
-    version: u64,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<RevokedKeys, StoreError> {
     let keys = api_keys::list_in_scope(write, scope, until).await?;
     let mut changed = false;

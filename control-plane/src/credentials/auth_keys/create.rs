@@ -4,7 +4,7 @@ use super::queries as auth_keys;
 use crate::{
     accounts::{AccountError, users::ensure_user},
     db::StoreError,
-    domain::{Actor, AuthKey, AuthKeyId, CoreError, ErrorKind, Event, Subject},
+    domain::{Actor, AuthKey, AuthKeyId, CoreError, ErrorKind, Event, Subject, UnixSeconds},
     limits::operator as operator_limits,
     platform::random,
     service::Service,
@@ -81,7 +81,7 @@ pub async fn create_auth_key(
 }
 
 /// Generates an AuthKey with its secret.
-pub(crate) fn new_auth_key(subject: &Subject, actor: &Actor, at: u64) -> (AuthKey, Secret) {
+pub(crate) fn new_auth_key(subject: &Subject, actor: &Actor, at: UnixSeconds) -> (AuthKey, Secret) {
     let secret = random::secret("secret-");
     let key = AuthKey {
         id: AuthKeyId::random(),

@@ -2,9 +2,9 @@ use super::queries as auth_keys;
 use crate::{
     credentials::{queries::coverage, tokens::mint::MAX_ISSUE_SKEW_SECS},
     db::{StoreError, Write},
-    domain::{Actor, AuthKeyId, CoreError, ErrorKind, Event, Watermark, WatermarkScope},
+    domain::UnixMillis,
+    domain::{Actor, AuthKeyId, CoreError, ErrorKind, Event, Version, Watermark, WatermarkScope},
     limits::operator as operator_limits,
-    platform::clock::Time,
     revocation::{AccessScope, watermarks::raise_to_now},
     service::Service,
 };
@@ -47,7 +47,7 @@ pub async fn delete_auth_key(
     actor: &Actor,
     authority: &AccessScope,
     id: &AuthKeyId,
-) -> Result<u64, DeleteAuthKeyError> {
+) -> Result<Version, DeleteAuthKeyError> {
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
     // The lock prevents issuing for the AuthKey until the commit.
@@ -77,8 +77,8 @@ pub(crate) async fn end_auth_key(
     service: &Service,
     write: &mut Write,
     id: &AuthKeyId,
-    now: Time,
-    version: u64,
+    now: UnixMillis,
+    version: Version,
 ) -> Result<Option<Watermark>, StoreError> {
     if !auth_keys::delete(write, id).await? {
         return Ok(None);

@@ -5,7 +5,9 @@ use token::secret::SecretHash;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{AuthKey, AuthKeyId, OperatorId, Page, PageRequest, Subject, TombstoneKind, UserName},
+    domain::{
+        AuthKey, AuthKeyId, OperatorId, Page, PageRequest, Subject, TombstoneKind, UnixSeconds, UserName,
+    },
     journal::tombstones,
 };
 
@@ -97,7 +99,7 @@ pub async fn count(executor: &mut impl Executor, subject: &Subject, limit: u64) 
 pub async fn created_by(
     executor: &mut impl Executor,
     creator: &str,
-    since: u64,
+    since: UnixSeconds,
 ) -> Result<Vec<AuthKey>, StoreError> {
     let rows = query(concat!(
         select!(),
@@ -146,7 +148,7 @@ async fn insert_tombstones(write: &mut Write, gone: &[AnyRow]) -> Result<u64, St
 }
 
 /// Records the last use. An earlier time changes nothing.
-pub async fn record_use(write: &mut Write, id: &AuthKeyId, at: u64) -> Result<(), StoreError> {
+pub async fn record_use(write: &mut Write, id: &AuthKeyId, at: UnixSeconds) -> Result<(), StoreError> {
     query("UPDATE auth_keys SET last_used_at = $2 WHERE auth_key_id = $1 AND (last_used_at IS NULL OR last_used_at < $2)")
         .bind(id.as_str())
         .bind(row::to_column(at))

@@ -12,7 +12,10 @@ use super::coverage;
 use crate::{
     credentials::auth_keys::queries as auth_keys,
     db::{Executor, StoreError, Write, prefix_paging, row},
-    domain::{AuthKeyId, IssuedCredential, IssuedFingerprint, SessionId, UserName, WatermarkScope},
+    domain::{
+        AuthKeyId, IssuedCredential, IssuedFingerprint, SessionId, UnixSeconds, UserName, Version,
+        WatermarkScope,
+    },
     restore::gaps,
     revocation::watermarks,
 };
@@ -149,9 +152,9 @@ fn bind_scope(
 pub async fn latest_issue(
     executor: &mut impl Executor,
     scope: &WatermarkScope,
-    after: u64,
-    until: u64,
-) -> Result<Option<u64>, StoreError> {
+    after: UnixSeconds,
+    until: UnixSeconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
     let latest = query(concat!(
         "SELECT MAX(issued_at) AS latest FROM issued WHERE issued_at > $6 AND issued_at <= $7 AND ",
         scope_sql!()
@@ -168,8 +171,8 @@ pub async fn latest_issue(
 pub async fn latest_expiry(
     executor: &mut impl Executor,
     scope: &WatermarkScope,
-    after: u64,
-) -> Result<Option<u64>, StoreError> {
+    after: UnixSeconds,
+) -> Result<Option<UnixSeconds>, StoreError> {
     let latest = query(concat!(
         "SELECT MAX(expires_at) AS latest FROM issued WHERE expires_at > $6 AND ",
         scope_sql!()
@@ -184,8 +187,8 @@ pub async fn latest_expiry(
 pub async fn revoke_issued_after(
     write: &mut Write,
     scope: &WatermarkScope,
-    (after, until): (u64, u64),
-    (now, version): (u64, u64),
+    (after, until): (UnixSeconds, UnixSeconds),
+    (now, version): (UnixSeconds, Version),
 ) -> Result<u64, StoreError> {
     let insert = query(concat!(
         "INSERT INTO revocations (prefix, fingerprint, expires_at, version, reason, revoked_at) \
@@ -240,7 +243,7 @@ pub async fn page_by_prefix(
                 kid: row::text(from, "kid")?,
                 issued_at: row::from_column(from, "issued_at")?,
                 expires_at: row::from_column(from, "expires_at")?,
-                revoked: row::from_column(from, "revoked")? != 0,
+                revoked: row::from_column::<u64>(from, "revoked")? != 0,
             })
         })
         .collect::<Result<_, StoreError>>()?;
@@ -249,7 +252,7 @@ pub async fn page_by_prefix(
 }
 
 /// Deletes up to [`PURGE_BATCH`] credentials that expired before a second, and returns their number.
-pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: UnixSeconds) -> Result<u64, StoreError> {
     let done = query(
         "DELETE FROM issued WHERE prefix IN (SELECT prefix FROM issued WHERE expires_at < $1 LIMIT $2)",
     )

@@ -2,7 +2,7 @@ use token::{Claims, Fingerprint, Unverified};
 
 use crate::{
     db::StoreError,
-    domain::{AuthKeyId, Subject},
+    domain::{AuthKeyId, Subject, UnixSeconds},
     revocation::{revocations, watermarks},
     service::Service,
 };
@@ -81,9 +81,9 @@ pub async fn inspect_token(service: &Service, text: &str) -> Result<InspectedTok
         watermarks::highest_applicable(&mut read, token.kid(), &subject, auth_key.as_ref(), session).await?;
     let status = if revoked {
         TokenStatus::Revoked
-    } else if watermark.is_some_and(|instant| claims.iat <= instant) {
+    } else if watermark.is_some_and(|instant| UnixSeconds::new(claims.iat) <= instant) {
         TokenStatus::Watermark
-    } else if claims.exp.is_some_and(|exp| service.now().seconds() >= exp) {
+    } else if claims.exp.is_some_and(|exp| service.now().seconds() >= UnixSeconds::new(exp)) {
         TokenStatus::Expired
     } else {
         TokenStatus::Good

@@ -11,8 +11,8 @@ use tokio::{
 use crate::{
     credentials::queries::issued::{self, IssueOutcome},
     db::{AuditLine, Store, StoreError, with_timeout},
-    domain::{Actor, Event, IssuedCredential},
-    platform::clock::{Clock, Time},
+    domain::{Actor, Event, IssuedCredential, UnixMillis},
+    platform::clock::Clock,
 };
 
 /// The limit of a transaction: longer than the lock timeouts of the databases.
@@ -68,7 +68,7 @@ pub enum IssuanceLogError {
 struct PendingInsert {
     issuance: IssuedCredential,
     actor: Actor,
-    at: Time,
+    at: UnixMillis,
     answer: oneshot::Sender<Result<IssueOutcome, IssuanceLogError>>,
 }
 

@@ -10,7 +10,7 @@ use crate::{
     },
     credentials::auth_keys::queries as auth_keys,
     db::{NEVER_EXPIRES, StoreError},
-    domain::{Actor, AuthKeyId, SessionId, Subject},
+    domain::{Actor, AuthKeyId, SessionId, Subject, UnixSeconds},
     service::Service,
 };
 
@@ -66,7 +66,7 @@ pub struct IssuedToken {
     /// The fingerprint of the token.
     pub fingerprint: Fingerprint,
     /// Seconds; `None` if the token never expires.
-    pub expires_at: Option<u64>,
+    pub expires_at: Option<UnixSeconds>,
 }
 
 /// Issues a token without the secret of an AuthKey. Creates the user if it does not exist.

@@ -10,7 +10,10 @@ use crate::{
     config::ConfigDuration,
     credentials::queries::{coverage, issued::IssueOutcome},
     db::{NEVER_EXPIRES, StoreError},
-    domain::{Actor, AuthKeyId, CoreError, ErrorKind, IssuedCredential, SessionId, Subject, WatermarkScope},
+    domain::{
+        Actor, AuthKeyId, CoreError, ErrorKind, IssuedCredential, SessionId, Subject, UnixSeconds,
+        WatermarkScope,
+    },
     keys::keyring::KeyError,
     platform::random,
     restore::gaps,
@@ -45,7 +48,7 @@ impl Lifetime {
     }
 
     /// Returns the second of expiry, or `None` if the token never expires.
-    const fn expires_at(self, issued_at: u64) -> Option<u64> {
+    const fn expires_at(self, issued_at: UnixSeconds) -> Option<UnixSeconds> {
         match self {
             Self::NEVER => None,
             Self(seconds) => Some(issued_at.saturating_add(seconds)),
@@ -130,7 +133,7 @@ async fn first_issuable_second(
     service: &Service,
     signer: &SigningKey,
     request: &MintRequest,
-) -> Result<Option<u64>, MintError> {
+) -> Result<Option<UnixSeconds>, MintError> {
     let mut reader = service.store.reader().await?;
     let kid = signer.kid();
     let watermark =
@@ -143,7 +146,7 @@ async fn first_issuable_second(
         return Ok(None);
     }
     let earliest = watermark.as_ref().map(|watermark| watermark.instant).max(covered).max(gap);
-    let earliest = earliest.map_or(0, |instant| instant.saturating_add(1));
+    let earliest = earliest.map_or(UnixSeconds::EPOCH, |instant| instant.saturating_add(1));
     let mut backoff = IssueBackoff::default();
     loop {
         let now = service.now().seconds();
@@ -172,7 +175,7 @@ pub(crate) struct IssueBackoff {
 impl IssueBackoff {
     /// Pauses before the next attempt. Returns `false` without a pause if the attempts are used up, or if `earliest`, the
     /// first issuable second, is further ahead than alternating revocations and issues can push it.
-    pub(crate) async fn wait(&mut self, earliest: u64, now: u64) -> bool {
+    pub(crate) async fn wait(&mut self, earliest: UnixSeconds, now: UnixSeconds) -> bool {
         self.count = self.count.saturating_add(1);
         if self.count > MAX_BACKOFFS || earliest > now.saturating_add(MAX_ISSUE_SKEW_SECS.saturating_mul(3)) {
             return false;
@@ -193,7 +196,7 @@ pub enum IssuanceBlock {
 
 impl IssuanceBlock {
     /// Writes the error text. `until` is the first issuable second.
-    pub(crate) fn write_error(&self, until: &u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn write_error(&self, until: &UnixSeconds, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Watermark(scope) => write!(f, "the watermark of {scope}")?,
             Self::Covered(kid) => write!(f, "the base of {kid}")?,
@@ -210,15 +213,16 @@ fn sign_token(
     service: &Service,
     signer: &SigningKey,
     request: &MintRequest,
-    issued_at: u64,
+    issued_at: UnixSeconds,
 ) -> (Secret, IssuedCredential) {
     let MintRequest { subject, auth_key, session, lifetime, actor: _ } = request;
+    let expires_at = lifetime.expires_at(issued_at);
     let claims = Claims {
         iss: service.config.tokens.issuer.clone(),
         sub: subject.to_string(),
         aud: vec![service.config.tokens.audience.clone()],
-        iat: issued_at,
-        exp: lifetime.expires_at(issued_at),
+        iat: issued_at.get(),
+        exp: expires_at.map(UnixSeconds::get),
         nbf: None,
         jti: random::from_alphabet(random::ALPHANUMERIC, 22),
         operator: Operator { operator_id: subject.operator.to_string() },
@@ -232,8 +236,8 @@ fn sign_token(
         subject: subject.clone(),
         auth_key: auth_key.clone(),
         session: session.clone(),
-        issued_at: claims.iat,
-        expires_at: claims.exp.unwrap_or(NEVER_EXPIRES),
+        issued_at,
+        expires_at: expires_at.unwrap_or(NEVER_EXPIRES),
     };
     (token, issuance)
 }
@@ -258,7 +262,7 @@ pub enum MintError {
     AuthKeyGone,
     /// No token can be issued before this second.
     #[error(fmt = IssuanceBlock::write_error)]
-    Blocked(IssuanceBlock, u64),
+    Blocked(IssuanceBlock, UnixSeconds),
 }
 
 impl CoreError for MintError {

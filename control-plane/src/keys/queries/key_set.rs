@@ -2,10 +2,13 @@
 
 use sqlx::query;
 
-use crate::db::{Executor, StoreError, Write, row};
+use crate::{
+    db::{Executor, StoreError, Write, row},
+    domain::Version,
+};
 
 /// Records `version` as the one in which the keys last changed.
-pub async fn set_version(write: &mut Write, version: u64) -> Result<(), StoreError> {
+pub async fn set_version(write: &mut Write, version: Version) -> Result<(), StoreError> {
     query("UPDATE key_set SET version = $1 WHERE id = 1")
         .bind(row::to_column(version))
         .execute(write.connection())
@@ -14,7 +17,7 @@ pub async fn set_version(write: &mut Write, version: u64) -> Result<(), StoreErr
 }
 
 /// Returns the version in which the keys last changed.
-pub async fn version(executor: &mut impl Executor) -> Result<u64, StoreError> {
+pub async fn version(executor: &mut impl Executor) -> Result<Version, StoreError> {
     let row = query("SELECT version FROM key_set WHERE id = 1").fetch_one(executor.connection()).await?;
     row::from_column(&row, "version")
 }

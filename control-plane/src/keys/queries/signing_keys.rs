@@ -3,12 +3,12 @@ use token::Algorithm;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{SigningKeyRecord, SigningKeyState, TombstoneKind},
+    domain::{SigningKeyRecord, SigningKeyState, TombstoneKind, UnixSeconds},
     journal::tombstones,
 };
 
 /// Inserts a signing key.
-pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: u64) -> Result<(), StoreError> {
+pub async fn insert(write: &mut Write, key: &SigningKeyRecord, at: UnixSeconds) -> Result<(), StoreError> {
     let SigningKeyRecord { kid, algorithm, public, state } = key;
     query("INSERT INTO signing_keys (kid, algorithm, public, state, created_at) VALUES ($1, $2, $3, $4, $5)")
         .bind(kid.as_str())
@@ -48,7 +48,7 @@ pub async fn delete(write: &mut Write, kid: &str) -> Result<(), StoreError> {
 
 /// Limits the times of creation to now, in the same order: a pending key with a future time would not be activated until
 /// then.
-pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError> {
+pub async fn clamp_to_now(write: &mut Write, now: UnixSeconds) -> Result<(), StoreError> {
     let rows = query("SELECT kid FROM signing_keys WHERE created_at > $1 ORDER BY created_at, kid DESC")
         .bind(row::to_column(now))
         .fetch_all(write.connection())
@@ -57,7 +57,7 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
         .bind(row::to_column(now))
         .fetch_one(write.connection())
         .await?;
-    let mut at = row::optional_from_column(&earlier, "newest")?.unwrap_or_default();
+    let mut at: UnixSeconds = row::optional_from_column(&earlier, "newest")?.unwrap_or_default();
     at = at.max(now.saturating_sub(u64::try_from(rows.len()).unwrap_or_default()));
     for found in &rows {
         at = at.saturating_add(1);
@@ -71,7 +71,7 @@ pub async fn clamp_to_now(write: &mut Write, now: u64) -> Result<(), StoreError>
 }
 
 /// Returns when the newest key was created.
-pub async fn newest_created_at(executor: &mut impl Executor) -> Result<Option<u64>, StoreError> {
+pub async fn newest_created_at(executor: &mut impl Executor) -> Result<Option<UnixSeconds>, StoreError> {
     let row =
         query("SELECT MAX(created_at) AS newest FROM signing_keys").fetch_one(executor.connection()).await?;
     row::optional_from_column(&row, "newest")

@@ -3,12 +3,12 @@ use token::api_key::Kind;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{Generation, TombstoneKind},
+    domain::{Generation, TombstoneKind, UnixSeconds},
     journal::tombstones,
 };
 
 /// Inserts a generation.
-pub async fn insert(write: &mut Write, generation: &Generation, at: u64) -> Result<(), StoreError> {
+pub async fn insert(write: &mut Write, generation: &Generation, at: UnixSeconds) -> Result<(), StoreError> {
     let Generation { number, kind, public } = generation;
     query("INSERT INTO tag_keys (generation, created_at, format, public) VALUES ($1, $2, $3, $4)")
         .bind(i64::from(*number))
@@ -59,7 +59,7 @@ fn parse_row(from: &AnyRow) -> Result<Generation, StoreError> {
     if public.is_some() == kind.is_symmetric() {
         return Err(StoreError::Corrupt { what: "public" });
     }
-    let number = u8::try_from(row::from_column(from, "generation")?);
+    let number = u8::try_from(row::from_column::<u64>(from, "generation")?);
     Ok(Generation { number: number.map_err(|_| StoreError::Corrupt { what: "generation" })?, kind, public })
 }
 

@@ -4,9 +4,8 @@ use sqlx::{any::AnyRow, query};
 use token::Fingerprint;
 
 use crate::{
-    db::prefix_paging,
-    db::{Executor, StoreError, Write, row, versions},
-    domain::{Revocation, RevocationChange},
+    db::{Executor, StoreError, Write, prefix_paging, row, versions},
+    domain::{Revocation, RevocationChange, UnixSeconds, Version},
 };
 
 /// The condition that a block of the base covers the credential of revocation `r`, and was built after the revocation.
@@ -35,7 +34,7 @@ pub enum RevokeOutcome {
 pub async fn insert(
     write: &mut Write,
     revocation: &Revocation,
-    version: u64,
+    version: Version,
 ) -> Result<RevokeOutcome, StoreError> {
     let Revocation { fingerprint, expires_at, reason, revoked_at } = revocation;
     let done = query(
@@ -68,8 +67,8 @@ pub async fn update_reason(
     write: &mut Write,
     fingerprint: &Fingerprint,
     reason: Option<&str>,
-    at: u64,
-    version: u64,
+    at: UnixSeconds,
+    version: Version,
 ) -> Result<(), StoreError> {
     query(
         "UPDATE revocations SET reason = $3, revoked_at = $4, version = $5 \
@@ -89,8 +88,8 @@ pub async fn update_reason(
 pub async fn unrevoke(
     write: &mut Write,
     fingerprint: &Fingerprint,
-    at: u64,
-    version: u64,
+    at: UnixSeconds,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let done = query(
         "UPDATE revocations SET restored_at = $3, version = $4 \
@@ -129,8 +128,8 @@ pub async fn find(
 /// Returns the changes after a version that no block of the base covers: the latest of each fingerprint, with its version.
 pub async fn since(
     executor: &mut impl Executor,
-    version: u64,
-) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
+    version: Version,
+) -> Result<Vec<(Version, RevocationChange)>, StoreError> {
     let rows = query(concat!(
         "SELECT r.fingerprint, r.expires_at, r.reason, r.revoked_at, r.restored_at, r.version FROM revocations r \
          WHERE r.version > $1 AND (r.restored_at IS NOT NULL OR NOT ",
@@ -146,8 +145,8 @@ pub async fn since(
 /// Returns all changes after a version: the latest of each fingerprint, with its version.
 pub async fn all_since(
     executor: &mut impl Executor,
-    version: u64,
-) -> Result<Vec<(u64, RevocationChange)>, StoreError> {
+    version: Version,
+) -> Result<Vec<(Version, RevocationChange)>, StoreError> {
     let rows = query(
         "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
          WHERE version > $1 ORDER BY version, prefix",
@@ -162,7 +161,7 @@ pub async fn all_since(
 pub async fn page_by_prefix(
     executor: &mut impl Executor,
     from: u64,
-) -> Result<(Vec<(u64, RevocationChange)>, Option<u64>), StoreError> {
+) -> Result<(Vec<(Version, RevocationChange)>, Option<u64>), StoreError> {
     let (low, high) = prefix_paging::prefix_range(from);
     let rows = query(
         "SELECT fingerprint, expires_at, reason, revoked_at, restored_at, version FROM revocations \
@@ -173,7 +172,7 @@ pub async fn page_by_prefix(
     .bind(row::to_column(prefix_paging::PAGE_SIZE))
     .fetch_all(executor.connection())
     .await?;
-    let found: Vec<(u64, RevocationChange)> =
+    let found: Vec<(Version, RevocationChange)> =
         rows.iter().map(parse_change).collect::<Result<_, StoreError>>()?;
     let next = prefix_paging::next(from, found.last().map(|(_, change)| change.fingerprint()), found.len());
     Ok((found, next))
@@ -183,7 +182,7 @@ pub async fn page_by_prefix(
 pub async fn covered_by_base(
     executor: &mut impl Executor,
     from: u64,
-) -> Result<(Vec<(u64, Fingerprint)>, Option<u64>), StoreError> {
+) -> Result<(Vec<(UnixSeconds, Fingerprint)>, Option<u64>), StoreError> {
     let (low, high) = prefix_paging::prefix_range(from);
     let rows = query(concat!(
         "SELECT r.fingerprint, r.expires_at FROM revocations r \
@@ -196,7 +195,7 @@ pub async fn covered_by_base(
     .bind(row::to_column(prefix_paging::PAGE_SIZE))
     .fetch_all(executor.connection())
     .await?;
-    let found: Vec<(u64, Fingerprint)> = rows
+    let found: Vec<(UnixSeconds, Fingerprint)> = rows
         .iter()
         .map(|from| Ok((row::from_column(from, "expires_at")?, row::parsed_text(from, "fingerprint")?)))
         .collect::<Result<_, StoreError>>()?;
@@ -205,7 +204,7 @@ pub async fn covered_by_base(
 }
 
 /// Gives the revocations that the base covers a new version, before the blocks are deleted.
-pub async fn renew_covered(write: &mut Write, version: u64) -> Result<(), StoreError> {
+pub async fn renew_covered(write: &mut Write, version: Version) -> Result<(), StoreError> {
     query(concat!(
         "UPDATE revocations SET version = $1 WHERE prefix IN \
          (SELECT r.prefix FROM revocations r WHERE r.restored_at IS NULL AND ",
@@ -222,7 +221,7 @@ pub async fn renew_covered(write: &mut Write, version: u64) -> Result<(), StoreE
 pub async fn expiries_outside_base(
     executor: &mut impl Executor,
     kids: &[String],
-) -> Result<Vec<u64>, StoreError> {
+) -> Result<Vec<UnixSeconds>, StoreError> {
     let mut expiries = Vec::new();
     for kid in kids {
         let rows = query(concat!(
@@ -242,7 +241,7 @@ pub async fn expiries_outside_base(
 }
 
 /// Counts the changes after a version.
-pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u64, StoreError> {
+pub async fn count_since(executor: &mut impl Executor, version: Version) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS changes FROM revocations WHERE version > $1")
         .bind(row::to_column(version))
         .fetch_one(executor.connection())
@@ -256,7 +255,7 @@ pub async fn count(executor: &mut impl Executor) -> Result<u64, StoreError> {
 }
 
 /// Deletes the revocations of credentials that expired before a second, and returns their number.
-pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: UnixSeconds) -> Result<u64, StoreError> {
     let done = query("DELETE FROM revocations WHERE expires_at < $1")
         .bind(row::to_column(before))
         .execute(write.connection())
@@ -265,8 +264,8 @@ pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
 }
 
 /// Reads a change with its version.
-fn parse_change(from: &AnyRow) -> Result<(u64, RevocationChange), StoreError> {
-    let change = match row::optional_from_column(from, "restored_at")? {
+fn parse_change(from: &AnyRow) -> Result<(Version, RevocationChange), StoreError> {
+    let change = match row::optional_from_column::<u64>(from, "restored_at")? {
         None => RevocationChange::Revoked(parse_row(from)?),
         Some(_) => RevocationChange::Restored {
             fingerprint: row::parsed_text(from, "fingerprint")?,

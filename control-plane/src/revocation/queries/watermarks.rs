@@ -4,12 +4,12 @@ use sqlx::{any::AnyRow, query};
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{AnySubject, AuthKeyId, Subject, Watermark, WatermarkScope},
+    domain::{AnySubject, AuthKeyId, Subject, UnixSeconds, Version, Watermark, WatermarkScope},
 };
 
 /// Raises the watermark of a scope, and extends its retention. Lower values change nothing. Returns whether anything has
 /// changed.
-pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Result<bool, StoreError> {
+pub async fn raise(write: &mut Write, watermark: &Watermark, version: Version) -> Result<bool, StoreError> {
     let Watermark { scope, instant, ends_at } = watermark;
     let (kind, id) = columns(scope);
     let done = query(
@@ -34,8 +34,8 @@ pub async fn raise(write: &mut Write, watermark: &Watermark, version: u64) -> Re
 pub async fn take_back(
     write: &mut Write,
     scope: &WatermarkScope,
-    ends_at: u64,
-    version: u64,
+    ends_at: UnixSeconds,
+    version: Version,
 ) -> Result<bool, StoreError> {
     let (kind, id) = columns(scope);
     let done = query(
@@ -71,7 +71,7 @@ pub async fn highest_applicable(
     subject: &Subject,
     auth_key: Option<&AuthKeyId>,
     session: Option<&str>,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<UnixSeconds>, StoreError> {
     Ok(latest_instant(executor, kid, subject, auth_key, session).await?.map(|watermark| watermark.instant))
 }
 
@@ -101,7 +101,7 @@ pub async fn latest_instant(
 /// Returns the watermarks with an instant later than a second, except for those of retired keys.
 pub async fn list_later_than(
     executor: &mut impl Executor,
-    second: u64,
+    second: UnixSeconds,
 ) -> Result<Vec<Watermark>, StoreError> {
     let rows = query(
         "SELECT kind, id, instant, ends_at FROM watermarks WHERE instant > $1 AND instant < $2 ORDER BY kind, id",
@@ -117,8 +117,8 @@ pub async fn list_later_than(
 pub async fn lower(
     write: &mut Write,
     scope: &WatermarkScope,
-    instant: u64,
-    version: u64,
+    instant: UnixSeconds,
+    version: Version,
 ) -> Result<(), StoreError> {
     let (kind, id) = columns(scope);
     query("UPDATE watermarks SET instant = $3, version = $4 WHERE kind = $1 AND id = $2 AND instant > $3")
@@ -132,7 +132,10 @@ pub async fn lower(
 }
 
 /// Returns the watermarks that were changed after a version, each with its version.
-pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u64, Watermark)>, StoreError> {
+pub async fn since(
+    executor: &mut impl Executor,
+    version: Version,
+) -> Result<Vec<(Version, Watermark)>, StoreError> {
     let rows = query(
         "SELECT version, kind, id, instant, ends_at FROM watermarks WHERE version > $1 ORDER BY version, kind, id",
     )
@@ -143,7 +146,7 @@ pub async fn since(executor: &mut impl Executor, version: u64) -> Result<Vec<(u6
 }
 
 /// Counts the watermarks that were changed after a version.
-pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u64, StoreError> {
+pub async fn count_since(executor: &mut impl Executor, version: Version) -> Result<u64, StoreError> {
     let row = query("SELECT COUNT(*) AS changes FROM watermarks WHERE version > $1")
         .bind(row::to_column(version))
         .fetch_one(executor.connection())
@@ -152,7 +155,7 @@ pub async fn count_since(executor: &mut impl Executor, version: u64) -> Result<u
 }
 
 /// Deletes the watermarks whose covered credentials all expired before a second, and returns their number.
-pub async fn purge(write: &mut Write, before: u64) -> Result<u64, StoreError> {
+pub async fn purge(write: &mut Write, before: UnixSeconds) -> Result<u64, StoreError> {
     let done = query("DELETE FROM watermarks WHERE ends_at < $1")
         .bind(row::to_column(before))
         .execute(write.connection())

@@ -57,6 +57,9 @@ struct ConfigHost {
     callouts: RefCell<Vec<Callout>>,
     /// The status of calls, if they fail.
     callout_error: Cell<Option<u32>>,
+    /// Whether calls fail at once, within the function that sends them.
+    fails_within_call: Cell<bool>,
+    module: Cell<*const c_void>,
     metrics: RefCell<Vec<(String, u64)>>,
 }
 
@@ -75,9 +78,12 @@ struct StreamHost {
     metadata: RefCell<BTreeMap<String, String>>,
     worker: u32,
     peer: String,
-    route: *const c_void,
+    route: Cell<*const c_void>,
+    next_route: *const c_void,
     /// The number of changes of headers after which Envoy refuses the next one.
     edits_left: Cell<Option<usize>>,
+    /// How often Envoy selected the route again.
+    routings: Cell<usize>,
     is_complete: Cell<bool>,
     /// What a stream does within the call that answers it.
     module: Cell<*const c_void>,
@@ -92,17 +98,27 @@ struct Scheduler {
 impl Config {
     /// Returns `None` if the module refuses the configuration.
     pub(crate) fn new(json: &str) -> Option<Self> {
+        Self::with_name("keystile", json)
+    }
+
+    pub(crate) fn with_name(name: &str, json: &str) -> Option<Self> {
         let host = Box::new(ConfigHost {
             events: Arc::default(),
             callouts: RefCell::default(),
             callout_error: Cell::default(),
+            fails_within_call: Cell::default(),
+            module: Cell::new(ptr::null()),
             metrics: RefCell::default(),
         });
         // A copy that is freed after the call, as Envoy's is.
         let json = json.as_bytes().to_vec();
         // SAFETY: the pointers are valid during the call.
         let module = unsafe {
-            abi::envoy_dynamic_module_on_http_filter_config_new(config_ptr(&host), lend(b"name"), lend(&json))
+            abi::envoy_dynamic_module_on_http_filter_config_new(
+                config_ptr(&host),
+                lend(name.as_bytes()),
+                lend(&json),
+            )
         };
         (!module.is_null()).then_some(Self { host, module })
     }
@@ -134,9 +150,14 @@ impl Config {
         self.host.callouts.take()
     }
 
-    /// Adds calls again that are to be answered later.
+    /// Adds calls again that will be answered later.
     pub(crate) fn put_back(&self, callouts: Vec<Callout>) {
         self.host.callouts.borrow_mut().extend(callouts);
+    }
+
+    pub(crate) fn fail_within_calls(&self, fails: bool) {
+        self.host.fails_within_call.set(fails);
+        self.host.module.set(self.module);
     }
 
     pub(crate) fn fail_callouts(&self, status: Option<u32>) {
@@ -187,7 +208,8 @@ impl Config {
         headers: &[(&str, &str)],
         prepare: impl FnOnce(&mut Prepared),
     ) -> Option<Stream> {
-        let mut prepared = Prepared { worker: 0, peer: "192.0.2.1:1234".to_owned(), route: ptr::null() };
+        let mut prepared =
+            Prepared { worker: 0, peer: "192.0.2.1:1234".to_owned(), route: ptr::null(), next_route: None };
         prepare(&mut prepared);
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
         let host = Box::new(StreamHost {
@@ -199,8 +221,10 @@ impl Config {
             metadata: RefCell::default(),
             worker: prepared.worker,
             peer: prepared.peer,
-            route: prepared.route,
+            route: Cell::new(prepared.route),
+            next_route: prepared.next_route.unwrap_or(prepared.route),
             edits_left: Cell::default(),
+            routings: Cell::default(),
             is_complete: Cell::default(),
             module: Cell::new(ptr::null()),
             completes_in_answer: Cell::default(),
@@ -227,6 +251,8 @@ pub(crate) struct Prepared {
     pub(crate) worker: u32,
     pub(crate) peer: String,
     pub(crate) route: *const c_void,
+    /// The route that Envoy selects after changes of headers, if it is another one.
+    pub(crate) next_route: Option<*const c_void>,
 }
 
 /// The configuration of a route.
@@ -251,7 +277,7 @@ impl Drop for Route {
 }
 
 impl Stream {
-    /// Returns true if the request goes on.
+    /// Returns true if the request continues.
     pub(crate) fn request_headers(&self) -> bool {
         // SAFETY: the module made the stream.
         let status = unsafe {
@@ -264,7 +290,7 @@ impl Stream {
         self.check_status(status)
     }
 
-    /// Returns true if the request goes on.
+    /// Returns true if the request continues.
     pub(crate) fn request_trailers(&self, trailers: Option<&[(&str, &str)]>) -> bool {
         let owned = trailers.map(|trailers| {
             trailers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
@@ -322,6 +348,10 @@ impl Stream {
     /// Destroys the stream although it is not complete.
     pub(crate) fn destroy_early(self) {
         self.host.is_complete.set(true);
+    }
+
+    pub(crate) fn routings(&self) -> usize {
+        self.host.routings.get()
     }
 
     pub(crate) fn reply(&self) -> Option<Reply> {
@@ -432,7 +462,7 @@ mod callbacks {
     unsafe extern "C" fn envoy_dynamic_module_callback_get_most_specific_route_config(
         host: *mut c_void,
     ) -> *const c_void {
-        unsafe { stream(host) }.route
+        unsafe { stream(host) }.route.get()
     }
 
     #[unsafe(no_mangle)]
@@ -505,7 +535,9 @@ mod callbacks {
 
     #[unsafe(no_mangle)]
     unsafe extern "C" fn envoy_dynamic_module_callback_http_clear_route_cache(host: *mut c_void) {
-        let _ = unsafe { stream(host) };
+        let stream = unsafe { stream(host) };
+        stream.routings.set(stream.routings.get() + 1);
+        stream.route.set(stream.next_route);
     }
 
     #[unsafe(no_mangle)]
@@ -649,6 +681,21 @@ mod callbacks {
         }
         let number = NEXT.fetch_add(1, Ordering::SeqCst) as u64;
         unsafe { id.write(number) };
+        if config.fails_within_call.get() {
+            unsafe {
+                abi::envoy_dynamic_module_on_http_filter_config_http_callout_done(
+                    host,
+                    config.module.get(),
+                    number,
+                    1,
+                    ptr::null(),
+                    0,
+                    ptr::null(),
+                    0,
+                );
+            }
+            return 0;
+        }
         config.callouts.borrow_mut().push(Callout {
             id: number,
             cluster: read_text(cluster),

@@ -65,6 +65,27 @@ fn admitted_request_gets_identity_and_loses_credential() {
     assert_eq!(config.metric("keystile_bundle_version"), 1);
 }
 
+/// A client must not select a route by headers that are removed afterwards.
+#[test]
+fn route_is_selected_again_after_spoofed_headers() {
+    let control_plane = ControlPlane::new();
+    let json = control_plane.inline_configuration().to_string();
+    let authorization = bearer(&control_plane.token());
+    for (filter, more, routings) in [
+        ("keystile", vec![], 0),
+        ("keystile", vec![("x-keystile-operator", "OP2")], 1),
+        ("keystile", vec![("x-keystile-a", "1"), ("x-keystile-a", "2")], 1),
+        ("keystile_route_by_identity", vec![], 1),
+    ] {
+        let config = Config::with_name(filter, &json).unwrap();
+        let stream = config.stream(&headers(&authorization, &more)).unwrap();
+        assert!(stream.request_headers());
+        assert_eq!(stream.routings(), routings, "{filter} {more:?}");
+    }
+    assert!(Config::with_name("other", &json).is_none());
+    assert!(logged("the module has the filters `keystile` and `keystile_route_by_identity`"));
+}
+
 #[test]
 fn refused_request_is_answered() {
     let control_plane = ControlPlane::new();
@@ -263,6 +284,18 @@ fn failed_requests_keep_the_bundle() {
     assert!(logged("or one that is wrong, or was removed or replaced"));
 }
 
+/// Envoy does not do this. If it did, the module must neither wait for itself nor use a call that it does not know yet.
+#[test]
+fn answer_within_the_call_that_sends_the_request_is_ignored() {
+    let control_plane = ControlPlane::new();
+    let config = Config::new(&control_plane.configuration().to_string()).unwrap();
+    config.fail_within_calls(true);
+    config.deliver();
+    config.tick();
+    assert_eq!([config.metric("keystile_refresh_failed"), config.metric("keystile_panics")], [0, 0]);
+    assert_eq!(config.take_callouts().len(), 0, "the request counts as sent");
+}
+
 #[test]
 fn route_has_its_own_policy() {
     let control_plane = ControlPlane::new();
@@ -287,4 +320,13 @@ fn route_has_its_own_policy() {
         // The route goes away before the stream.
     }
     assert!(logged("the configuration of their route has another audience"));
+    // A client selects the public route by a header that is removed.
+    let spoofed = headers(&authorization, &[("x-keystile-operator", "OP2")]);
+    for (next_route, passes) in [(None, true), (Some(public.0), true), (Some(std::ptr::null()), false)] {
+        let prepare =
+            |stream: &mut host::Prepared| (stream.route, stream.next_route) = (public.0, next_route);
+        let stream = config.stream_with(&spoofed, prepare).unwrap();
+        assert_eq!(stream.request_headers(), passes);
+        assert!(passes || stream.reply().unwrap().status == 503);
+    }
 }

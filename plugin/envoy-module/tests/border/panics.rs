@@ -1,4 +1,4 @@
-//! A panic in a hook refuses the request, is counted, and reaches nobody.
+//! A panic in a hook refuses the request, is counted, and never unwinds into the host.
 
 use keystile_envoy_module::abi::{self, Hook, panics};
 

@@ -48,7 +48,7 @@ impl Edge {
     }
 }
 
-/// Delivers events as the timer commits them, until a condition holds.
+/// Delivers events as the timer commits them, until a condition is true.
 fn deliver_until(streams: &[&Stream], is_done: impl Fn() -> bool) {
     for _ in 0..1000 {
         if is_done() {

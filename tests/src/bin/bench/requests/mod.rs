@@ -164,7 +164,10 @@ fn cold_peers(host: FilterHost, kind: &str) -> Vec<Peer> {
         (FilterHost::Module, "HS256" | "EdDSA") => Some(0.5),
         (FilterHost::Module, _) => Some(0.7),
     };
-    vec![(format!("jwt_authn, no cache, {kind}"), budget)]
+    vec![
+        (format!("jwt_authn, no cache, {kind}"), budget),
+        (format!("jwt_authn with headers, no cache, {kind}"), None),
+    ]
 }
 
 /// One subject in one round.

@@ -14,6 +14,7 @@ mod database_tls;
 mod edges;
 mod exchange;
 mod fake_idp;
+mod first_release;
 mod foreign_subjects;
 mod http_validation;
 mod installation_identity;

@@ -3,7 +3,10 @@ use std::{fs, io, path::Path, path::PathBuf};
 use toml::{Table, Value};
 
 use super::{Config, ConfigDuration};
-use crate::platform::redact;
+use crate::platform::{
+    redact,
+    suggestion::{self, did_you_mean},
+};
 
 /// The prefix of the environment variables that override settings.
 const ENV_PREFIX: &str = "KEYSTILE_";
@@ -46,15 +49,10 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("`{}` line {line}: {message}", .path.display())]
     Syntax { path: PathBuf, line: usize, message: String },
-    #[error("unknown setting `{key}`{}", suggestion(.nearest.as_deref()))]
+    #[error("unknown setting `{key}`{}", did_you_mean(.nearest.as_deref()))]
     UnknownKey { key: String, nearest: Option<String> },
     #[error("setting `{key}`: {message}")]
     Value { key: String, message: String },
-}
-
-/// Returns the end of the text of [`ConfigError::UnknownKey`].
-fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
 }
 
 fn read_file(path: &Path, defaults: &Table) -> Result<Table, ConfigError> {
@@ -214,14 +212,8 @@ pub fn validate(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn unknown_key(key: String, known: impl Iterator<Item = String>) -> ConfigError {
-    let nearest = known
-        .map(|candidate| {
-            let [one, other] = [&key, &candidate].map(|name| name.to_ascii_lowercase());
-            (strsim::jaro_winkler(&one, &other), candidate)
-        })
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    ConfigError::UnknownKey { key, nearest: nearest.map(|(_, candidate)| candidate) }
+    let nearest = suggestion::most_similar(&key, known);
+    ConfigError::UnknownKey { key, nearest }
 }
 
 fn setting_names(defaults: &Table) -> impl Iterator<Item = String> {

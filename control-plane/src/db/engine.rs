@@ -6,13 +6,11 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    str::FromStr as _,
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use sqlx::postgres::PgConnectOptions;
 
-use super::StoreError;
+use super::{StoreError, postgres_url::PostgresUrl};
 
 /// What is encoded in the path of a database file: everything but `/` and the unreserved characters of RFC 3986.
 const PATH_ENCODE_SET: &AsciiSet =
@@ -56,13 +54,13 @@ impl Engine {
 /// The location of the database. `Display` omits passwords.
 pub(crate) enum DatabaseLocation {
     Sqlite { path: PathBuf, url: String },
-    Postgres { host: String, url: String },
+    Postgres(PostgresUrl),
 }
 
 impl DatabaseLocation {
     pub(crate) fn resolve(url: &str, folder: &Path) -> Result<Self, StoreError> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres { host: host_of_url(url)?, url: url.to_owned() });
+            return Ok(Self::Postgres(PostgresUrl::parse(url, folder)?));
         }
         let path = url.strip_prefix("sqlite:").ok_or(StoreError::Url)?;
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -82,14 +80,14 @@ impl DatabaseLocation {
     pub(crate) const fn engine(&self) -> Engine {
         match self {
             Self::Sqlite { .. } => Engine::Sqlite,
-            Self::Postgres { .. } => Engine::Postgres,
+            Self::Postgres(_) => Engine::Postgres,
         }
     }
 
     /// Returns the URL for the driver.
     pub(crate) fn url(&self) -> &str {
         match self {
-            Self::Sqlite { url, .. } | Self::Postgres { url, .. } => url,
+            Self::Sqlite { url, .. } | Self::Postgres(PostgresUrl { url, .. }) => url,
         }
     }
 
@@ -97,7 +95,7 @@ impl DatabaseLocation {
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::Sqlite { path, .. } => Some(path),
-            Self::Postgres { .. } => None,
+            Self::Postgres(_) => None,
         }
     }
 
@@ -127,18 +125,7 @@ impl fmt::Display for DatabaseLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite { path, .. } => write!(f, "{}", path.display()),
-            Self::Postgres { host, .. } => f.write_str(host),
+            Self::Postgres(PostgresUrl { server, .. }) => f.write_str(server),
         }
     }
-}
-
-/// Returns the server in a URL.
-fn host_of_url(url: &str) -> Result<String, StoreError> {
-    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
-    // A password with an unescaped `/` is parsed as port and database.
-    if options.get_database().is_some_and(|database| database.contains('@')) {
-        return Err(StoreError::Url);
-    }
-    let socket = options.get_socket().map(|folder| folder.display().to_string());
-    Ok(socket.unwrap_or_else(|| format!("{}:{}", options.get_host(), options.get_port())))
 }

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use super::postgres_url::PostgresUrlError;
 use crate::domain::{CoreError, ErrorKind, InvalidPageRequest};
 
 /// An operation of the store failed. Nothing was changed, unless the response to a commit was lost.
@@ -10,6 +11,9 @@ pub enum StoreError {
     /// The URL is not that of a supported database.
     #[error("store.url is neither `sqlite:FILE` nor `postgres://USER@HOST/DATABASE`")]
     Url,
+    /// A parameter of the URL of a PostgreSQL database is unknown or invalid.
+    #[error("store.url")]
+    PostgresUrl(#[from] PostgresUrlError),
     /// The database file cannot be created or opened.
     #[error("cannot create or open the database file `{location}`")]
     File { location: String, source: io::Error },
@@ -37,6 +41,12 @@ pub enum StoreError {
     /// The first connection failed.
     #[error("cannot use the database at `{location}`")]
     Unusable { location: String, source: sqlx::Error },
+    /// No connection is possible any more.
+    #[error("cannot use the database at `{location}`")]
+    Unreachable { location: String, source: sqlx::Error },
+    /// All connections are in use.
+    #[error("all connections to the database are in use")]
+    Busy,
     /// The schema must be migrated.
     #[error("the schema of the database is older than this program")]
     SchemaOlder,
@@ -46,6 +56,9 @@ pub enum StoreError {
          later one"
     )]
     SchemaNewer,
+    /// A migration was interrupted.
+    #[error("a migration of the database was interrupted: restore the backup from before it")]
+    SchemaIncomplete,
     /// The migration failed.
     #[error("cannot migrate the database to the current schema")]
     Migration(#[source] sqlx::migrate::MigrateError),
@@ -64,7 +77,7 @@ impl StoreError {
     /// Returns the error code.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Url => "store_url_invalid",
+            Self::Url | Self::PostgresUrl(_) => "store_url_invalid",
             Self::File { .. } | Self::Unusable { .. } => "store_unusable",
             Self::Missing { .. } => "store_missing",
             Self::Replaced { .. } => "store_replaced",
@@ -72,8 +85,8 @@ impl StoreError {
             Self::DiskAlmostFull => "store_disk_full",
             Self::SchemaOlder => "store_schema_older",
             Self::SchemaNewer => "store_schema_newer",
-            Self::Migration(_) => "store_migration_failed",
-            Self::Database(_) => "store_unavailable",
+            Self::SchemaIncomplete | Self::Migration(_) => "store_migration_failed",
+            Self::Unreachable { .. } | Self::Busy | Self::Database(_) => "store_unavailable",
             Self::Corrupt { .. } => "store_corrupt",
             Self::Page(_) => "request_invalid",
         }

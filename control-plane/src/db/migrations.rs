@@ -14,6 +14,8 @@ pub(crate) enum SchemaState {
     None,
     /// The last applied migration.
     Version(i64),
+    /// A migration was interrupted.
+    Incomplete,
 }
 
 impl SchemaState {
@@ -21,6 +23,7 @@ impl SchemaState {
         let newest = MIGRATIONS.iter().map(|(version, ..)| *version).max();
         match self {
             Self::None => Err(StoreError::Missing { location: location.to_string() }),
+            Self::Incomplete => Err(StoreError::SchemaIncomplete),
             Self::Version(version) => match Some(version).cmp(&newest) {
                 Ordering::Less => Err(StoreError::SchemaOlder),
                 Ordering::Equal => Ok(()),
@@ -43,6 +46,10 @@ pub(crate) async fn read_schema(
     let tables: i64 = query(asked).fetch_one(&mut *connection).await?.try_get(0)?;
     if tables == 0 {
         return Ok(SchemaState::None);
+    }
+    let interrupted = "SELECT COUNT(*) FROM _sqlx_migrations WHERE NOT success";
+    if query(interrupted).fetch_one(&mut *connection).await?.try_get::<i64, _>(0)? > 0 {
+        return Ok(SchemaState::Incomplete);
     }
     let applied = query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(connection).await?;
     Ok(applied.try_get::<Option<i64>, _>(0)?.map_or(SchemaState::None, SchemaState::Version))

@@ -46,6 +46,13 @@ pub(crate) async fn count(executor: &mut impl Executor, sql: &'static str) -> Re
     from_column(&query(sql).fetch_one(executor.connection()).await?, "number")
 }
 
+/// Returns this many parameters, each as in `template`, which contains `$`: `$1, $2` of `$`, or `($1), ($2)` of `($)`.
+pub(crate) fn parameters(template: &str, count: usize) -> String {
+    let parameters: Vec<String> =
+        (1..=count).map(|number| template.replace('$', &format!("${number}"))).collect();
+    parameters.join(", ")
+}
+
 /// Reads 32 bytes, stored in hexadecimal.
 pub(crate) fn hash(row: &AnyRow, column: &'static str) -> Result<[u8; 32], StoreError> {
     Ok(*parsed_text::<Fingerprint>(row, column)?.as_bytes())

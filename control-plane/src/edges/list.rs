@@ -1,10 +1,11 @@
+use std::collections::BTreeSet;
+
 use super::queries as edges;
 use crate::{
     config,
     db::{StoreError, versions},
-    domain::UnixMillis,
-    domain::{Edge, EdgeReport, Page, PageRequest, Version},
-    revocation::{revocations, watermarks},
+    domain::{Edge, EdgeReport, Page, PageRequest, UnixMillis, Version},
+    revocation::revocations,
     service::Service,
 };
 
@@ -79,6 +80,12 @@ pub(crate) fn has_version(edge: &Edge, version: Version, latest: Version) -> boo
     edge.report.is_some_and(|report| report.version <= latest && report.enforces() >= version)
 }
 
+/// Returns the version that all workers of an edge enforce; `None` if the edge has no bundle, or one that this installation,
+/// whose latest version is `latest`, has not published.
+fn enforced_version(edge: &Edge, latest: Version) -> Option<Version> {
+    edge.report.filter(|report| report.version > Version::ZERO && report.version <= latest).map(|report| report.enforces())
+}
+
 /// Returns a page of the edges with their states.
 pub async fn list_edges(service: &Service, page: &PageRequest) -> Result<EdgeList, StoreError> {
     let now = service.now();
@@ -88,26 +95,17 @@ pub async fn list_edges(service: &Service, page: &PageRequest) -> Result<EdgeLis
     let due = versions::latest_until(&mut read, Version::new(now.millis().saturating_sub(lifetime)))
         .await?
         .unwrap_or_default();
-    let mut members = Vec::new();
     let Page { items, next } = edges::page(&mut read, page).await?;
-    for edge in items {
-        let behind = match edge.report.map(|report| report.enforces()) {
-            // The edge has a version that this installation has not published, or no bundle.
-            _ if edge
-                .report
-                .is_some_and(|report| report.version > version || report.version == Version::ZERO) =>
-            {
-                None
-            }
-            Some(enforced) if enforced < version => Some(
-                revocations::count_since(&mut read, enforced).await?
-                    + watermarks::count_since(&mut read, enforced).await?,
-            ),
-            Some(_) => Some(0),
-            None => None,
-        };
-        members.push(EdgeStatus { state: edge_state(service, &edge, now), behind, edge });
-    }
+    let versions: BTreeSet<Version> =
+        items.iter().filter_map(|edge| enforced_version(edge, version)).filter(|at| *at < version).collect();
+    let newer = revocations::count_changes_since(&mut read, &versions).await?;
+    let members = items.into_iter().map(|edge| EdgeStatus {
+        state: edge_state(service, &edge, now),
+        behind: enforced_version(&edge, version)
+            .map(|enforced| newer.get(&enforced).copied().unwrap_or_default()),
+        edge,
+    });
+    let members = members.collect();
     Ok(EdgeList { version, due, edges: members, next })
 }
 

@@ -5,7 +5,7 @@ use crate::{
     accounts::operators,
     config::{self, Config},
     credentials::auth_keys::{self, create::new_auth_key},
-    db::{Store, StoreError, Unobserved, versions},
+    db::{Startup, Store, StoreError, Unobserved, versions},
     domain::{Actor, AuthKeyId, Event, OperatorId, SigningKeyState, Subject},
     keys::{
         keyring::{self as keys, KeyError},
@@ -152,7 +152,7 @@ pub async fn initialize_new(
 
 /// Returns whether the database exists and has an operator.
 async fn has_operator(data_dir: &DataDir, config: &Config) -> Result<bool, InitializeError> {
-    match Store::open_any_schema(&config.store.url, data_dir.path()).await {
+    match Store::open_any_schema(&config.store.url, data_dir.path(), Startup::IsOver).await {
         Ok((store, _)) => {
             let any = operators::exists_any(&mut store.reader().await?).await;
             store.close().await;

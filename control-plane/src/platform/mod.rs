@@ -6,4 +6,5 @@ pub(crate) mod log_throttle;
 pub mod random;
 pub(crate) mod rates;
 pub(crate) mod redact;
+pub(crate) mod suggestion;
 pub mod telemetry;

@@ -25,7 +25,7 @@ mod signer;
 mod state;
 mod status;
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinHandle,
@@ -191,18 +191,35 @@ impl PublicationRecorder {
 /// Requests a publication after every commit to the store, by any process. Listens again after a failure.
 async fn watch_store_changes(store: Store, publications: Publications, stop: CancellationToken) {
     let listen = async {
+        let mut is_failing = false;
         loop {
             match store.listen_for_commits().await {
                 Ok(mut changes) => {
+                    is_failing = false;
                     // Commits from before the connection are included.
                     publications.request_publish();
-                    while changes.next().await.is_ok() {
-                        publications.request_publish();
-                    }
+                    let error = loop {
+                        match changes.next().await {
+                            Ok(()) => publications.request_publish(),
+                            Err(error) => break error,
+                        }
+                    };
+                    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                    tracing::warn!(
+                        error.cause = cause,
+                        "lost the connection that notifies of changes, opening another"
+                    );
                 }
-                Err(error) => {
-                    tracing::error!(error.code = error.code(), "cannot listen for store changes, retrying")
+                Err(error) if !is_failing => {
+                    is_failing = true;
+                    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                    tracing::error!(
+                        error.code = error.code(),
+                        error.cause = cause,
+                        "cannot listen for store changes, retrying"
+                    );
                 }
+                Err(_) => {}
             }
             sleep(RETRY_DELAY).await;
         }

@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
+
 use super::{find_missing_entries, queries as gaps};
 use crate::{
     accounts::grants,
     db::StoreError,
     domain::Version,
     journal::{CatchUpError, tombstones},
-    revocation::{revocations, watermarks},
+    revocation::revocations,
     service::Service,
 };
 
@@ -23,10 +25,8 @@ pub async fn compact_journal_if_due(service: &Service) -> Result<bool, CatchUpEr
 
 async fn count_entries(service: &Service) -> Result<u64, StoreError> {
     let mut read = service.store.read().await?;
-    Ok(revocations::count_since(&mut read, Version::ZERO).await?
-        + watermarks::count_since(&mut read, Version::ZERO).await?
-        + tombstones::count(&mut read).await?
-        + grants::count(&mut read).await?)
+    let changes = revocations::count_changes_since(&mut read, &BTreeSet::from([Version::ZERO])).await?;
+    Ok(changes.values().sum::<u64>() + tombstones::count(&mut read).await? + grants::count(&mut read).await?)
 }
 
 /// Rewrites the journal from the store, without obsolete entries. Returns `false` and changes nothing if the store lacks

@@ -10,9 +10,10 @@
 //! ```
 
 use super::queries::watermarks;
+pub(crate) use super::queries::watermarks::applies_sql;
 pub use super::queries::watermarks::{
-    columns, count_since, find, highest_applicable, latest_instant, list_later_than, lower, parse_scope,
-    purge, raise, since, take_back,
+    columns, find, highest_applicable, latest_instant, list_later_than, lower, parse_scope, purge, raise,
+    since, take_back,
 };
 use crate::{
     credentials::{

@@ -189,6 +189,11 @@ impl Service {
         Ok(())
     }
 
+    /// Opens as many connections to the database at the same time as a server uses, and returns their number.
+    pub async fn check_connections(&self) -> Result<usize, StoreError> {
+        self.store.open_all_connections().await
+    }
+
     /// Checks that tokens can be issued: the current signing key is in the data folder.
     pub async fn check_can_issue(&self) -> Result<(), ReloadKeysError> {
         if self.keys.can_sign() { Ok(()) } else { self.reload_keys().await }

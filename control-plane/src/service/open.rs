@@ -9,7 +9,7 @@ use super::{OpenError, Service};
 use crate::{
     config::Config,
     credentials::tokens::issuance_log::IssuanceLog,
-    db::{SchemaAge, Store, StoreError, versions},
+    db::{SchemaAge, Startup, Store, StoreError, versions},
     edges::last_seen::LastSeenRecorder,
     installation::{self, Installation},
     issuers::missing_keys::MissingKeys,
@@ -36,8 +36,9 @@ impl Service {
         let data_dir = require_data_dir(data_dir)?;
         let audience = &config.publisher.audience;
         let (root, incomplete) = publisher_keys::examine(&data_dir).map_err(OpenError::Keys)?;
-        let (store, age) =
-            Store::open_any_schema(&config.store.url, data_dir.path()).await.map_err(OpenError::Store)?;
+        let (store, age) = Store::open_any_schema(&config.store.url, data_dir.path(), Startup::MayTakeTime)
+            .await
+            .map_err(OpenError::Store)?;
         let journal = Journal::new(&data_dir);
         let mut merged = None;
         if age == SchemaAge::Current {

@@ -86,7 +86,7 @@ async fn damaged_database_file_is_named() {
 async fn unreachable_postgres_error_omits_password() {
     let mut env = TestEnv::on_sqlite().await;
     env.set_setting("KEYSTILE_STORE__URL", "postgres://keystile:hunter2@127.0.0.1:1/keystile");
-    assert_quick_failure(&env, &["127.0.0.1:1", "refused"]);
+    assert_quick_failure_of(&env, &["audit", "init"], &["127.0.0.1:1", "refused"]);
     env.set_setting("KEYSTILE_STORE__URL", "postgres://keystile:9/hunter2@127.0.0.1/keystile");
     assert_quick_failure(&env, &["store.url"]);
 }
@@ -98,9 +98,13 @@ async fn execute_on_sqlite(env: &TestEnv, statement: &str) {
     connection.close().await.unwrap();
 }
 
-/// Checks that the output is one line with all of the words.
 fn assert_quick_failure(env: &TestEnv, words: &[&str]) {
-    for verb in ["audit", "serve"] {
+    assert_quick_failure_of(env, &["audit", "serve"], words);
+}
+
+/// Checks that the output is one line with all of the words.
+fn assert_quick_failure_of(env: &TestEnv, verbs: &[&str], words: &[&str]) {
+    for verb in verbs {
         let began = Instant::now();
         let stderr = env.stderr_of_failure(&[verb]);
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

@@ -76,6 +76,28 @@ for_each_backend! {
         assert_eq!(issued::insert(write.db(), &issuance(fingerprint(1, 2))).await.unwrap(), IssueOutcome::PrefixTaken);
     }
 
+    /// Lists read what they need of all their rows at once.
+    async fn revocations_are_found_and_counted_for_many(env: TestEnv) {
+        let store = env.store().await;
+        let mut write = store.upkeep().await.unwrap();
+        let all: Vec<Fingerprint> = (0..1000).map(|number| fingerprint(number, 0)).collect();
+        assert_eq!(revocations::find_revoked(write.db(), &[]).await.unwrap().len(), 0);
+        for (number, version) in [(1, 10), (2, 20), (999, 30)] {
+            revocations::insert(write.db(), &revocation(fingerprint(number, 0)), version).await.unwrap();
+        }
+        revocations::unrevoke(write.db(), &fingerprint(2, 0), 5, 25).await.unwrap();
+        let global = Watermark { scope: WatermarkScope::Global, instant: 1, ends_at: NEVER_EXPIRES };
+        watermarks::raise(write.db(), &global, 28).await.unwrap();
+        let revoked = revocations::find_revoked(write.db(), &all).await.unwrap();
+        assert_eq!(revoked, [1, 999].map(|number| fingerprint(number, 0)).into());
+        // Another fingerprint with the same prefix.
+        assert!(!revocations::find_revoked(write.db(), &[fingerprint(1, 7)]).await.unwrap().contains(&fingerprint(1, 7)));
+        let versions = BTreeSet::from([0, 10, 25, 28, 30]);
+        let newer = revocations::count_changes_since(write.db(), &versions).await.unwrap();
+        assert_eq!(newer, [(0, 4), (10, 3), (25, 2), (28, 1), (30, 0)].into());
+        assert!(revocations::count_changes_since(write.db(), &BTreeSet::new()).await.unwrap().is_empty());
+    }
+
     async fn uncommitted_changes_are_rolled_back(env: TestEnv) {
         let store = env.store().await;
         let before = versions::current(&mut store.reader().await.unwrap()).await.unwrap();

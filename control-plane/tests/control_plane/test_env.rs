@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Seek as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
@@ -133,8 +134,14 @@ impl TestEnv {
 
     /// Writes a permission document to a file, and returns its path.
     pub(crate) fn write_document(&self, name: &str, document: &Value) -> String {
+        self.write_file(name, &document.to_string())
+    }
+
+    /// Writes a private file, and returns its path.
+    pub(crate) fn write_file(&self, name: &str, content: &str) -> String {
         let file = self.folder.path().join(name);
-        std::fs::write(&file, document.to_string()).unwrap();
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         file.to_str().unwrap().to_owned()
     }
 

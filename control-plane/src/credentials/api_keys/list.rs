@@ -1,10 +1,13 @@
 //! Lists API keys with their status.
 
+use std::collections::HashSet;
+
+use token::Fingerprint;
+
 use super::{ApiKeyError, queries as api_keys};
 use crate::{
     db::{Executor, StoreError},
-    domain::UnixMillis,
-    domain::{ApiKey, ApiKeyId, ApiKeyState, OperatorId, Page, PageRequest, UserName},
+    domain::{ApiKey, ApiKeyId, ApiKeyState, Generation, OperatorId, Page, PageRequest, UnixMillis, UserName},
     keys::tag_keys,
     revocation::revocations,
     service::Service,
@@ -44,11 +47,12 @@ pub async fn list_api_keys(
 ) -> Result<Page<(ApiKey, ApiKeyStatus)>, StoreError> {
     let mut read = service.store.read().await?;
     let Page { items, next } = api_keys::page(&mut read, operator, user, page).await?;
-    let mut keys = Vec::with_capacity(items.len());
-    for key in items {
-        let status = api_key_status(&mut read, &key, service.now()).await?;
-        keys.push((key, status));
-    }
+    let known = KnownToEdges::read(&mut read, &items, service.now()).await?;
+    let with_status = |key| {
+        let status = known.status(&key);
+        (key, status)
+    };
+    let keys = items.into_iter().map(with_status).collect();
     Ok(Page { items: keys, next })
 }
 
@@ -56,27 +60,40 @@ pub async fn list_api_keys(
 pub async fn find_api_key(service: &Service, id: ApiKeyId) -> Result<(ApiKey, ApiKeyStatus), ApiKeyError> {
     let mut read = service.store.read().await?;
     let key = api_keys::find(&mut read, id).await?.ok_or(ApiKeyError::Unknown(id))?;
-    let status = api_key_status(&mut read, &key, service.now()).await?;
+    let known = KnownToEdges::read(&mut read, std::slice::from_ref(&key), service.now()).await?;
+    let status = known.status(&key);
     Ok((key, status))
 }
 
-/// Determines the status from what edges know: the revocations, the generations, and the expiry in the key.
-async fn api_key_status(
-    executor: &mut impl Executor,
-    key: &ApiKey,
+/// What edges know of some API keys, besides the expiry in the key.
+struct KnownToEdges {
+    generations: Vec<Generation>,
+    revoked: HashSet<Fingerprint>,
     now: UnixMillis,
-) -> Result<ApiKeyStatus, StoreError> {
-    if !tag_keys::exists(executor, key.generation).await? {
-        return Ok(ApiKeyStatus::Revoked);
+}
+
+impl KnownToEdges {
+    async fn read(executor: &mut impl Executor, keys: &[ApiKey], now: UnixMillis) -> Result<Self, StoreError> {
+        let fingerprints: Vec<Fingerprint> = keys.iter().map(|key| key.fingerprint).collect();
+        Ok(Self {
+            generations: tag_keys::list(executor).await?,
+            revoked: revocations::find_revoked(executor, &fingerprints).await?,
+            now,
+        })
     }
-    let revoked = revocations::find(executor, &key.fingerprint).await?.is_some();
-    let ended = key.ends_at.is_some_and(|end| end <= now.seconds());
-    Ok(match (revoked, key.state) {
-        // The revocation of an expired key may have been purged.
-        (false, _) if ended => ApiKeyStatus::Expired,
-        (false, _) => ApiKeyStatus::Active,
-        (true, ApiKeyState::Active) => ApiKeyStatus::Revoked,
-        (true, ApiKeyState::Disabled) => ApiKeyStatus::Disabled,
-        (true, ApiKeyState::Expired) => ApiKeyStatus::Expired,
-    })
+
+    fn status(&self, key: &ApiKey) -> ApiKeyStatus {
+        if !self.generations.iter().any(|generation| generation.number == key.generation) {
+            return ApiKeyStatus::Revoked;
+        }
+        let is_ended = key.ends_at.is_some_and(|end| end <= self.now.seconds());
+        match (self.revoked.contains(&key.fingerprint), key.state) {
+            // The revocation of an expired key may have been purged.
+            (false, _) if is_ended => ApiKeyStatus::Expired,
+            (false, _) => ApiKeyStatus::Active,
+            (true, ApiKeyState::Active) => ApiKeyStatus::Revoked,
+            (true, ApiKeyState::Disabled) => ApiKeyStatus::Disabled,
+            (true, ApiKeyState::Expired) => ApiKeyStatus::Expired,
+        }
+    }
 }

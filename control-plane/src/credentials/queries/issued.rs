@@ -39,18 +39,17 @@ pub enum IssueOutcome {
 /// Inserts a credential.
 pub async fn insert(write: &mut Write, issuance: &IssuedCredential) -> Result<IssueOutcome, StoreError> {
     let IssuedCredential { fingerprint, kid, subject, auth_key, session, issued_at, expires_at } = issuance;
-    let done = query(
+    let done = query(concat!(
         "INSERT INTO issued \
          (prefix, fingerprint, kid, operator_id, user_name, auth_key_id, session_id, issued_at, expires_at) \
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 \
          WHERE NOT EXISTS (SELECT 1 FROM revocations WHERE prefix = $1) \
          AND NOT EXISTS (SELECT 1 FROM coverage WHERE kid = $3 AND high >= $8) \
-         AND NOT EXISTS (SELECT 1 FROM watermarks WHERE instant >= $8 AND ((kind = 'global' AND id = '') \
-         OR (kind = 'signing_key' AND id = $3) OR (kind = 'operator' AND id = $4) OR (kind = 'user' AND id = $10) \
-         OR (kind = 'auth_key' AND id = $6) OR (kind = 'session' AND id = $7))) \
-         AND NOT EXISTS (SELECT 1 FROM gaps WHERE version IS NOT NULL AND issued_until >= $8) \
-         AND ($6 IS NULL OR EXISTS (SELECT 1 FROM auth_keys WHERE auth_key_id = $6)) ON CONFLICT DO NOTHING",
-    )
+         AND NOT EXISTS (SELECT 1 FROM watermarks WHERE instant >= $8 AND ",
+        watermarks::applies_sql!("$3", "$4", "$10", "$6", "$7"),
+        ") AND NOT EXISTS (SELECT 1 FROM gaps WHERE version IS NOT NULL AND issued_until >= $8) \
+         AND ($6 IS NULL OR EXISTS (SELECT 1 FROM auth_keys WHERE auth_key_id = $6)) ON CONFLICT DO NOTHING"
+    ))
     .bind(row::prefix_to_column(fingerprint))
     .bind(fingerprint.to_string())
     .bind(kid.as_str())

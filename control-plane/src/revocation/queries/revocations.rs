@@ -1,6 +1,8 @@
 //! Revocations by fingerprint.
 
-use sqlx::{any::AnyRow, query};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use sqlx::{AssertSqlSafe, any::AnyRow, query};
 use token::Fingerprint;
 
 use crate::{
@@ -125,6 +127,26 @@ pub async fn find(
     found.as_ref().map(parse_row).transpose()
 }
 
+/// Returns which of these fingerprints are revoked.
+pub async fn find_revoked(
+    executor: &mut impl Executor,
+    fingerprints: &[Fingerprint],
+) -> Result<HashSet<Fingerprint>, StoreError> {
+    if fingerprints.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let prefixes = row::parameters("$", fingerprints.len());
+    let statement =
+        format!("SELECT fingerprint FROM revocations WHERE restored_at IS NULL AND prefix IN ({prefixes})");
+    let mut found = query(AssertSqlSafe(statement)).persistent(false);
+    for fingerprint in fingerprints {
+        found = found.bind(row::prefix_to_column(fingerprint));
+    }
+    let rows = found.fetch_all(executor.connection()).await?;
+    // Another fingerprint may have the same prefix, and is not in the list.
+    rows.iter().map(|from| row::parsed_text(from, "fingerprint")).collect()
+}
+
 /// Returns the changes after a version that no block of the base covers: the latest of each fingerprint, with its version.
 pub async fn since(
     executor: &mut impl Executor,
@@ -240,13 +262,27 @@ pub async fn expiries_outside_base(
     Ok(expiries)
 }
 
-/// Counts the changes after a version.
-pub async fn count_since(executor: &mut impl Executor, version: Version) -> Result<u64, StoreError> {
-    let row = query("SELECT COUNT(*) AS changes FROM revocations WHERE version > $1")
-        .bind(row::to_column(version))
-        .fetch_one(executor.connection())
-        .await?;
-    row::from_column(&row, "changes")
+/// Counts the changes of revocations and watermarks after each of these versions.
+pub async fn count_changes_since(
+    executor: &mut impl Executor,
+    versions: &BTreeSet<Version>,
+) -> Result<BTreeMap<Version, u64>, StoreError> {
+    if versions.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let statement = format!(
+        "SELECT v.column1 AS version, (SELECT COUNT(*) FROM revocations r WHERE r.version > v.column1) \
+         + (SELECT COUNT(*) FROM watermarks w WHERE w.version > v.column1) AS changes FROM (VALUES {}) AS v",
+        row::parameters("($)", versions.len())
+    );
+    let mut counts = query(AssertSqlSafe(statement)).persistent(false);
+    for version in versions {
+        counts = counts.bind(row::to_column(*version));
+    }
+    let rows = counts.fetch_all(executor.connection()).await?;
+    rows.iter()
+        .map(|from| Ok((row::from_column(from, "version")?, row::from_column(from, "changes")?)))
+        .collect()
 }
 
 /// Counts the revocations in effect.

@@ -7,6 +7,27 @@ use crate::{
     domain::{AnySubject, AuthKeyId, Subject, UnixSeconds, Version, Watermark, WatermarkScope},
 };
 
+/// The condition that a watermark applies to an own credential. The arguments are the parameters with the key, the operator,
+/// the subject, the AuthKey and the session of the credential.
+macro_rules! applies_sql {
+    ($kid:literal, $operator:literal, $subject:literal, $auth_key:literal, $session:literal) => {
+        concat!(
+            "((kind = 'global' AND id = '') OR (kind = 'signing_key' AND id = ",
+            $kid,
+            ") OR (kind = 'operator' AND id = ",
+            $operator,
+            ") OR (kind = 'user' AND id = ",
+            $subject,
+            ") OR (kind = 'auth_key' AND id = ",
+            $auth_key,
+            ") OR (kind = 'session' AND id = ",
+            $session,
+            "))"
+        )
+    };
+}
+pub(crate) use applies_sql;
+
 /// Raises the watermark of a scope, and extends its retention. Lower values change nothing. Returns whether anything has
 /// changed.
 pub async fn raise(write: &mut Write, watermark: &Watermark, version: Version) -> Result<bool, StoreError> {
@@ -83,11 +104,11 @@ pub async fn latest_instant(
     auth_key: Option<&AuthKeyId>,
     session: Option<&str>,
 ) -> Result<Option<Watermark>, StoreError> {
-    let found = query(
-        "SELECT kind, id, instant, ends_at FROM watermarks WHERE (kind = 'global' AND id = '') \
-         OR (kind = 'signing_key' AND id = $1) OR (kind = 'operator' AND id = $2) OR (kind = 'user' AND id = $3) \
-         OR (kind = 'auth_key' AND id = $4) OR (kind = 'session' AND id = $5) ORDER BY instant DESC LIMIT 1",
-    )
+    let found = query(concat!(
+        "SELECT kind, id, instant, ends_at FROM watermarks WHERE ",
+        applies_sql!("$1", "$2", "$3", "$4", "$5"),
+        " ORDER BY instant DESC LIMIT 1"
+    ))
     .bind(kid)
     .bind(subject.operator.as_str())
     .bind(subject.to_string())
@@ -143,15 +164,6 @@ pub async fn since(
     .fetch_all(executor.connection())
     .await?;
     rows.iter().map(|from| Ok((row::from_column(from, "version")?, parse_row(from)?))).collect()
-}
-
-/// Counts the watermarks that were changed after a version.
-pub async fn count_since(executor: &mut impl Executor, version: Version) -> Result<u64, StoreError> {
-    let row = query("SELECT COUNT(*) AS changes FROM watermarks WHERE version > $1")
-        .bind(row::to_column(version))
-        .fetch_one(executor.connection())
-        .await?;
-    row::from_column(&row, "changes")
 }
 
 /// Deletes the watermarks whose covered credentials all expired before a second, and returns their number.

@@ -83,7 +83,9 @@ pub(crate) fn has_version(edge: &Edge, version: Version, latest: Version) -> boo
 /// Returns the version that all workers of an edge enforce; `None` if the edge has no bundle, or one that this installation,
 /// whose latest version is `latest`, has not published.
 fn enforced_version(edge: &Edge, latest: Version) -> Option<Version> {
-    edge.report.filter(|report| report.version > Version::ZERO && report.version <= latest).map(|report| report.enforces())
+    edge.report
+        .filter(|report| report.version > Version::ZERO && report.version <= latest)
+        .map(|report| report.enforces())
 }
 
 /// Returns a page of the edges with their states.

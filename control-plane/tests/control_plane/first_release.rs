@@ -4,7 +4,7 @@ use control_plane::{
     audit,
     credentials::{auth_keys, issued},
     db::{NEVER_EXPIRES, versions},
-    domain::{Subject, Watermark},
+    domain::{Subject, UnixSeconds, Version, Watermark},
     publishing,
     revocation::{revocations, watermarks},
 };
@@ -40,21 +40,22 @@ for_each_backend! {
         let mut read = store.read().await.unwrap();
         let [kept, revoked] = [('1', 1), ('f', 2)].map(|(first, last)| format!("{first}{last:063}").parse().unwrap());
         let revocation = revocations::find(&mut read, &revoked).await.unwrap().unwrap();
-        assert_eq!((revocation.reason.as_deref(), revocation.revoked_at), (Some("leaked"), 1_795_219_240));
+        assert_eq!((revocation.reason.as_deref(), revocation.revoked_at), (Some("leaked"), UnixSeconds::new(1_795_219_240)));
         assert_eq!(revocations::find(&mut read, &kept).await.unwrap(), None);
         for (subject, instant) in [("OP0000000001/alice", 1_795_219_250), ("OP0000000002", 1_795_219_260)] {
+            let instant = UnixSeconds::new(instant);
             let scope = subject.parse::<Subject>().unwrap().into();
             let watermark = watermarks::find(&mut read, &scope).await.unwrap();
             assert_eq!(watermark, Some(Watermark { scope, instant, ends_at: NEVER_EXPIRES }));
         }
-        assert!(versions::current(&mut read).await.unwrap().number > 7);
-        assert!(publishing::preview(&service).await.unwrap().version > 7);
+        assert!(versions::current(&mut read).await.unwrap().number > Version::new(7));
+        assert!(publishing::preview(&service).await.unwrap().version > Version::new(7));
 
         // The rest of the data.
         let issuance = issued::find(&mut read, &kept).await.unwrap().unwrap();
-        assert_eq!((issuance.subject.to_string().as_str(), issuance.issued_at), ("OP0000000001", 1_795_219_220));
+        assert_eq!((issuance.subject.to_string().as_str(), issuance.issued_at), ("OP0000000001", UnixSeconds::new(1_795_219_220)));
         let key = auth_keys::find(&mut read, &"keyId-alice".parse().unwrap()).await.unwrap().unwrap();
-        assert_eq!((key.created_by.as_deref(), key.created_at), (Some("OP0000000001"), 1_795_219_210));
+        assert_eq!((key.created_by.as_deref(), key.created_at), (Some("OP0000000001"), UnixSeconds::new(1_795_219_210)));
         let lines = audit::list_newest(&mut read, 100).await.unwrap();
         assert!(lines.iter().any(|line| line.seq == 2 && line.target == "keyId-alice"));
         drop(read);

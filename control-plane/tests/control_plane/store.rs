@@ -83,18 +83,18 @@ for_each_backend! {
         let all: Vec<Fingerprint> = (0..1000).map(|number| fingerprint(number, 0)).collect();
         assert_eq!(revocations::find_revoked(write.db(), &[]).await.unwrap().len(), 0);
         for (number, version) in [(1, 10), (2, 20), (999, 30)] {
-            revocations::insert(write.db(), &revocation(fingerprint(number, 0)), version).await.unwrap();
+            revocations::insert(write.db(), &revocation(fingerprint(number, 0)), v(version)).await.unwrap();
         }
-        revocations::unrevoke(write.db(), &fingerprint(2, 0), 5, 25).await.unwrap();
-        let global = Watermark { scope: WatermarkScope::Global, instant: 1, ends_at: NEVER_EXPIRES };
-        watermarks::raise(write.db(), &global, 28).await.unwrap();
+        revocations::unrevoke(write.db(), &fingerprint(2, 0), UnixSeconds::new(5), v(25)).await.unwrap();
+        let global = Watermark { scope: WatermarkScope::Global, instant: UnixSeconds::new(1), ends_at: NEVER_EXPIRES };
+        watermarks::raise(write.db(), &global, v(28)).await.unwrap();
         let revoked = revocations::find_revoked(write.db(), &all).await.unwrap();
         assert_eq!(revoked, [1, 999].map(|number| fingerprint(number, 0)).into());
         // Another fingerprint with the same prefix.
         assert!(!revocations::find_revoked(write.db(), &[fingerprint(1, 7)]).await.unwrap().contains(&fingerprint(1, 7)));
-        let versions = BTreeSet::from([0, 10, 25, 28, 30]);
+        let versions = BTreeSet::from([0, 10, 25, 28, 30].map(v));
         let newer = revocations::count_changes_since(write.db(), &versions).await.unwrap();
-        assert_eq!(newer, [(0, 4), (10, 3), (25, 2), (28, 1), (30, 0)].into());
+        assert_eq!(newer, [(0, 4), (10, 3), (25, 2), (28, 1), (30, 0)].map(|(version, count)| (v(version), count)).into());
         assert!(revocations::count_changes_since(write.db(), &BTreeSet::new()).await.unwrap().is_empty());
     }
 

@@ -7,7 +7,9 @@ use token::Fingerprint;
 use super::{ApiKeyError, queries as api_keys};
 use crate::{
     db::{Executor, StoreError},
-    domain::{ApiKey, ApiKeyId, ApiKeyState, Generation, OperatorId, Page, PageRequest, UnixMillis, UserName},
+    domain::{
+        ApiKey, ApiKeyId, ApiKeyState, Generation, OperatorId, Page, PageRequest, UnixMillis, UserName,
+    },
     keys::tag_keys,
     revocation::revocations,
     service::Service,
@@ -73,7 +75,11 @@ struct KnownToEdges {
 }
 
 impl KnownToEdges {
-    async fn read(executor: &mut impl Executor, keys: &[ApiKey], now: UnixMillis) -> Result<Self, StoreError> {
+    async fn read(
+        executor: &mut impl Executor,
+        keys: &[ApiKey],
+        now: UnixMillis,
+    ) -> Result<Self, StoreError> {
         let fingerprints: Vec<Fingerprint> = keys.iter().map(|key| key.fingerprint).collect();
         Ok(Self {
             generations: tag_keys::list(executor).await?,

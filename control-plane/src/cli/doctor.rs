@@ -118,7 +118,7 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
         findings,
         "store",
         check_store(&service).await,
-        "free disk space, and check that the database is writable and allows so many connections: each server opens as many",
+        "free disk space, and check that the database is writable and allows as many connections as a server opens",
     );
     findings.push(check_journal(&service).await);
     let signed = publishing::preview(&service).await.map_err(|error| describe(&error));

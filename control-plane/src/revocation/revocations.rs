@@ -1,6 +1,6 @@
 //! What other contexts may do with revocations of fingerprints, within their transactions.
 
 pub use super::queries::revocations::{
-    RevokeOutcome, all_since, count, count_since, covered_by_base, expiries_outside_base, find, insert,
-    page_by_prefix, purge, renew_covered, since, unrevoke, update_reason,
+    RevokeOutcome, all_since, count, count_own_since, count_since, find, insert, page_by_prefix, purge,
+    renew_covered, since, statuses_since, unrevoke, update_reason,
 };

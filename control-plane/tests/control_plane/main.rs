@@ -6,6 +6,7 @@ mod audit;
 mod cli_reference;
 mod clocks;
 mod command_line;
+mod compaction;
 mod database_open;
 mod database_restore;
 mod edges;

@@ -80,7 +80,7 @@ mutants: ## changes the functions that .cargo/mutants.toml lists, one at a time;
 	@./mutants.sh
 
 bench: wasm module npm ## measures into target/bench/report.md, beside peers; ONLY="streams tokens" selects parts (docs/benchmarks.md), FLAGS=--quick is a trial
-	@./setup.sh envoy wrk node npm_test
+	@./setup.sh envoy wrk node npm_test postgres
 	@cargo build --locked --package keystile-tests --bin forge
 	@tests/sets/build.sh
 	@cargo build --locked --release --package keystile --package keystile-tests --bin keystile --bin bench

@@ -56,6 +56,11 @@ impl Postgres {
         output(psql.args(["-At", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url()]))
     }
 
+    /// Returns the process ID of the server.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn url(&self) -> String {
         format!("postgres://keystile@{}/postgres", self.address)
     }

@@ -25,6 +25,8 @@ pub struct BlockBuilder {
     revoked: Vec<Fingerprint>,
     good: Vec<Fingerprint>,
     shards: Vec<EncodedShard>,
+    /// The block that this one replaces.
+    previous: Option<BuiltBlock>,
     members: u64,
     total_revoked: u64,
 }
@@ -60,9 +62,17 @@ impl BlockBuilder {
             revoked: Vec::new(),
             good: Vec::new(),
             shards: Vec::new(),
+            previous: None,
             members: 0,
             total_revoked: 0,
         })
+    }
+
+    /// Returns the builder with a block that this one replaces. A shard of it that is right for all members is used again,
+    /// so that it is neither built nor downloaded again.
+    #[must_use]
+    pub fn replacing(self, previous: BuiltBlock) -> Self {
+        Self { previous: Some(previous).filter(|previous| previous.bits == self.bits), ..self }
     }
 
     /// Adds a member of the block, and whether it is revoked.
@@ -99,12 +109,22 @@ impl BlockBuilder {
     }
 
     fn finish_shard(&mut self) -> Result<(), BlockError> {
-        let shard = u16::try_from(self.shards.len()).map_err(|_| BlockError::TooManyMembers)?;
-        let (revoked, good) = (self.revoked.drain(..), self.good.drain(..));
-        // `build_shard` verifies the shard for every member.
-        let built =
-            base::build_shard(self.bits, shard, &self.seed, revoked, good).map_err(BlockError::Shard)?;
-        self.shards.push(EncodedShard::new(built.bytes()));
+        let number = self.shards.len();
+        let shard = u16::try_from(number).map_err(|_| BlockError::TooManyMembers)?;
+        let held = self.previous.as_ref().and_then(|previous| previous.shards.get(number));
+        let encoded = match held.filter(|held| held.is_right_for(shard, &self.revoked, &self.good)) {
+            Some(held) => held.clone(),
+            // `build_shard` verifies the shard for every member.
+            None => {
+                let (revoked, good) = (self.revoked.iter().copied(), self.good.iter().copied());
+                let built = base::build_shard(self.bits, shard, &self.seed, revoked, good)
+                    .map_err(BlockError::Shard)?;
+                EncodedShard::new(built.bytes())
+            }
+        };
+        self.revoked.clear();
+        self.good.clear();
+        self.shards.push(encoded);
         Ok(())
     }
 }
@@ -233,6 +253,14 @@ struct EncodedShard {
 impl EncodedShard {
     fn new(bytes: &[u8]) -> Self {
         Self { bytes: bytes.into(), sha256: Sha256::digest(bytes).into() }
+    }
+
+    /// Returns whether the shard gives the right answer for every member.
+    fn is_right_for(&self, shard: u16, revoked: &[Fingerprint], good: &[Fingerprint]) -> bool {
+        base::RibbonShard::decode(self.bytes.to_vec(), shard).is_ok_and(|shard| {
+            revoked.iter().all(|member| shard.contains(member))
+                && !good.iter().any(|member| shard.contains(member))
+        })
     }
 
     /// Returns the size in bytes, which is at most [`MAX_OBJECT_BYTES`](crate::MAX_OBJECT_BYTES).

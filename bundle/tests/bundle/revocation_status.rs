@@ -163,6 +163,51 @@ fn block_serialization_round_trips() {
     assert!(BuiltBlock::from_bytes(&damaged).is_err());
 }
 
+/// A shard that is right for all members is used again, and no other.
+#[test]
+fn replaced_block_is_exact_and_keeps_unchanged_shards() {
+    const MEMBERS: u64 = 80_000;
+    let build =
+        |previous: Option<&BuiltBlock>, is_member: &dyn Fn(u64) -> bool, is_revoked: &dyn Fn(u64) -> bool| {
+            let mut listed: Vec<u64> = (0..MEMBERS).filter(|number| is_member(*number)).collect();
+            listed.sort_by_key(|number| fingerprint(*number).prefix());
+            let mut block =
+                BlockBuilder::new(ANY_EXPIRY, vec![coverage("k1", 5, 9)], 39_000, 40_000, b"").unwrap();
+            if let Some(previous) = previous {
+                block = block.replacing(previous.clone());
+            }
+            for number in &listed {
+                block.add(fingerprint(*number), is_revoked(*number)).unwrap();
+            }
+            let built = block.finish().unwrap();
+            for number in listed {
+                assert_eq!(built.contains(&fingerprint(number)), is_revoked(number), "{number}");
+            }
+            built
+        };
+    let shards = |block: &BuiltBlock| -> Vec<[u8; 32]> {
+        let mut builder = builder();
+        builder.install_block(block.clone()).unwrap();
+        builder.checkpoint(1).unwrap();
+        let objects = builder.build().unwrap().objects;
+        let of_base = objects.iter().filter(|(entry, _)| entry.kind() == ObjectKind::Base);
+        of_base.map(|(entry, _)| *entry.sha256()).collect()
+    };
+    let half = |number: u64| number % 2 == 0;
+    let first = build(None, &|number| number > 9, &half);
+    assert_eq!(shards(&first).len(), 2);
+    assert_eq!(shards(&build(Some(&first), &|number| number > 9, &half)), shards(&first));
+    let halves = |number: u64| fingerprint(number).prefix() >> 63;
+    let changed = (10..).find(|number| half(*number) && halves(*number) == 0).unwrap();
+    let second = build(Some(&first), &|number| number > 9, &|number| half(number) && number != changed);
+    let (before, after) = (shards(&first), shards(&second));
+    let kept: Vec<bool> = before.iter().map(|shard| after.contains(shard)).collect();
+    assert_eq!(kept.iter().filter(|kept| **kept).count(), 1);
+    // New members, for which the old shards are right by chance only, and a block with another number of shards.
+    build(Some(&second), &|_| true, &half);
+    build(Some(&block(ANY_EXPIRY, vec![coverage("k1", 5, 9)], 0..90, 3)), &|_| true, &half);
+}
+
 /// Edges keep the old shards until they have all new ones.
 #[test]
 fn block_numbers_of_the_current_checkpoint_are_not_reused() {

@@ -2,5 +2,5 @@
 
 pub use super::queries::issued::{
     IssueOutcome, PURGE_BATCH, find, find_session, has_any_of_key, insert, latest_expiry, latest_issue,
-    page_by_prefix, purge, revoke_issued_after,
+    own_tokens, purge, revoke_issued_after,
 };

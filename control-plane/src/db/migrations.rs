@@ -80,4 +80,5 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "installation", include_str!("../../migrations/0011_installation.sql")),
     (12, "kept_streams", include_str!("../../migrations/0012_kept_streams.sql")),
     (13, "foreign_subjects", include_str!("../../migrations/0013_foreign_subjects.sql")),
+    (14, "compactions", include_str!("../../migrations/0014_compactions.sql")),
 ];

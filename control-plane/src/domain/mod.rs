@@ -23,9 +23,9 @@ pub use ids::{
 };
 pub use page::{InvalidPageRequest, Page, PageRequest};
 pub use records::{
-    Actor, AuditEntry, AuthKey, BaseBlockRow, Edge, EdgeReport, EdgeWorkers, IssuanceGap, IssuedCredential,
-    IssuedFingerprint, Revocation, RevocationChange, SigningKeyRecord, SigningKeyState, Tombstone,
-    TombstoneKind, Watermark, WatermarkScope,
+    Actor, AuditEntry, AuthKey, BaseBlockRow, Edge, EdgeReport, EdgeWorkers, FingerprintStatus, Issuance,
+    IssuanceGap, IssuedCredential, ListedChange, Revocation, RevocationChange, SigningKeyRecord,
+    SigningKeyState, Tombstone, TombstoneKind, Watermark, WatermarkScope,
 };
 pub use time::{UnixMillis, UnixSeconds};
 pub use version::Version;

@@ -31,14 +31,12 @@ pub struct IssuedCredential {
     pub expires_at: UnixSeconds,
 }
 
-/// A credential of the issuance log, for building the base.
+/// When a credential was issued, and with which key: it decides which block of the base covers the credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuedFingerprint {
-    pub fingerprint: Fingerprint,
+pub struct Issuance {
     pub kid: String,
     pub issued_at: UnixSeconds,
     pub expires_at: UnixSeconds,
-    pub revoked: bool,
 }
 
 /// A revocation of a fingerprint, kept until the credential expires.
@@ -66,6 +64,25 @@ impl RevocationChange {
             Self::Revoked(Revocation { fingerprint, .. }) | Self::Restored { fingerprint, .. } => fingerprint,
         }
     }
+}
+
+/// A change of the revocation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedChange {
+    pub version: Version,
+    pub change: RevocationChange,
+    /// `None` if the credential is not in the issuance log.
+    pub issuance: Option<Issuance>,
+}
+
+/// The status of a fingerprint by its latest change, for building the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FingerprintStatus {
+    pub fingerprint: Fingerprint,
+    /// The expiry that the revocation states.
+    pub expires_at: UnixSeconds,
+    /// False if the revocation was undone.
+    pub is_revoked: bool,
 }
 
 /// The record of a block of the base: it covers the credentials that expire from `expires_from` until before

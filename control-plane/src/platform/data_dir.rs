@@ -36,6 +36,11 @@ impl DataDir {
         self.root.join("keys")
     }
 
+    /// Returns the path of the folder for what can be derived from the database again. It is created when it is needed.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     /// Returns true if the key folder contains any file.
     pub fn has_keys(&self) -> bool {
         fs::read_dir(self.keys()).is_ok_and(|mut files| files.next().is_some())
@@ -81,6 +86,12 @@ impl TempFile {
         sync_parent_dir(&self.path)
     }
 
+    /// Moves the draft to its final path without syncing it. After a power failure the file may be damaged, which readers
+    /// must notice.
+    pub fn persist_unsynced(self) -> io::Result<()> {
+        self.file.persist(&self.path).map(drop).map_err(|error| error.error)
+    }
+
     /// Like [`persist`](Self::persist), but fails with [`io::ErrorKind::AlreadyExists`] if the file exists.
     fn persist_noclobber(self) -> io::Result<()> {
         self.sync()?;
@@ -97,6 +108,12 @@ impl io::Write for TempFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Creates a private folder if it does not exist. It belongs to the owner of the folder that it is in.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    chown_to_parent_owner(path.parent().ok_or(io::ErrorKind::InvalidInput)?, &File::open(path)?)
 }
 
 /// Creates a private file atomically.

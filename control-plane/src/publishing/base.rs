@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bundle::builder::{Builder, BuiltBlock};
+use bundle::{
+    Coverage,
+    builder::{Builder, BuiltBlock},
+};
 use tokio::task::spawn_blocking;
 
 use token::Fingerprint;
@@ -10,39 +13,70 @@ use token::Fingerprint;
 use super::{PublishError, collision::log_collision, queries as blocks};
 use crate::{
     db::{NEVER_EXPIRES, ReadTransaction, StoreError},
-    domain::{BaseBlockRow, UnixSeconds, Version},
-    revocation::revocations,
+    domain::{BaseBlockRow, Issuance, UnixSeconds, Version},
 };
 
 /// The installed blocks, and the un-revocations.
 #[derive(Default)]
 pub(super) struct BaseState {
-    /// Blocks by the start of their expiry bucket, each with its number in the builder.
-    installed: BTreeMap<UnixSeconds, (BaseBlockRow, u16)>,
+    /// Blocks by the start of their expiry bucket.
+    installed: BTreeMap<UnixSeconds, InstalledBlock>,
+    /// The revocations of the list that a later block may cover.
+    coverable: HashMap<Fingerprint, Coverable>,
     /// Un-revocations: version, and expiry in seconds. Blocks built before that version still list
     /// the fingerprint as revoked.
     unrevoked: HashMap<Fingerprint, (Version, UnixSeconds)>,
+}
+
+/// A block in the builder.
+struct InstalledBlock {
+    row: BaseBlockRow,
+    /// Its number in the builder.
+    number: u16,
+    coverage: Vec<Coverage>,
+}
+
+impl InstalledBlock {
+    /// Returns whether the block covers the credential of a revocation, and was built after the revocation. This is the
+    /// condition of [`revocations::since`](crate::revocation::revocations::since).
+    fn covers(&self, revocation: &Coverable) -> bool {
+        let Coverable { version, issuance: Issuance { kid, issued_at, expires_at }, .. } = revocation;
+        *version <= self.row.as_of
+            && self.spans(*expires_at)
+            && self
+                .coverage
+                .iter()
+                .any(|range| range.kid == *kid && (range.iat_low..=range.iat_high).contains(&issued_at.get()))
+    }
+
+    /// Returns whether the block is the one for credentials with this expiry.
+    fn spans(&self, expires_at: UnixSeconds) -> bool {
+        let BaseBlockRow { expires_from, expires_before, .. } = self.row;
+        expires_at >= expires_from && (expires_at < expires_before || expires_before >= NEVER_EXPIRES)
+    }
+}
+
+/// A revocation of a credential in the issuance log.
+struct Coverable {
+    version: Version,
+    /// The expiry in the revocation.
+    expires_at: UnixSeconds,
+    issuance: Issuance,
 }
 
 /// The changes of the base since the last load.
 pub(super) struct BaseDelta {
     blocks: Vec<BaseBlockRow>,
     built: Vec<(BaseBlockRow, BuiltBlock)>,
-    /// Fingerprints that blocks cover now, with their expiry. They can be dropped from the revocation list.
-    covered: Vec<(UnixSeconds, Fingerprint)>,
 }
 
 impl BaseState {
-    /// Reads the changes of the base. The first load reads no covered fingerprints, as the revocation list is empty.
-    pub(super) async fn load(
-        &self,
-        read: &mut ReadTransaction,
-        is_first: bool,
-    ) -> Result<BaseDelta, PublishError> {
+    /// Reads the changes of the base.
+    pub(super) async fn load(&self, read: &mut ReadTransaction) -> Result<BaseDelta, PublishError> {
         let blocks = blocks::list(read).await?;
         let mut built = Vec::new();
         for row in &blocks {
-            if self.installed.get(&row.expires_from).is_none_or(|(held, _)| held != row) {
+            if self.installed.get(&row.expires_from).is_none_or(|held| held.row != *row) {
                 let bytes = blocks::read_bytes(read, row.expires_from).await?;
                 // Hashing every shard would block this thread.
                 let block = spawn_blocking(move || BuiltBlock::from_bytes(&bytes)).await;
@@ -50,16 +84,7 @@ impl BaseState {
                 built.push((row.clone(), block));
             }
         }
-        let mut covered = Vec::new();
-        if !built.is_empty() && !is_first {
-            let mut from = Some(0);
-            while let Some(prefix) = from {
-                let (page, next) = revocations::covered_by_base(read, prefix).await?;
-                covered.extend(page);
-                from = next;
-            }
-        }
-        Ok(BaseDelta { blocks, built, covered })
+        Ok(BaseDelta { blocks, built })
     }
 
     /// Installs the changes, and returns the fingerprints that were dropped from the revocation list. The next bundle
@@ -69,17 +94,24 @@ impl BaseState {
         delta: BaseDelta,
         builder: &mut Builder,
     ) -> Result<Vec<(UnixSeconds, Fingerprint)>, PublishError> {
-        let BaseDelta { blocks, built, covered } = delta;
-        self.installed.retain(|_, (held, number)| {
-            let kept = blocks.contains(held);
+        let BaseDelta { blocks, built } = delta;
+        self.installed.retain(|_, held| {
+            let kept = blocks.contains(&held.row);
             if !kept {
-                builder.remove_block(*number);
+                builder.remove_block(held.number);
             }
             kept
         });
+        let mut covered = Vec::new();
         for (row, block) in built {
-            let number = builder.install_block(block)?;
-            self.installed.insert(row.expires_from, (row, number));
+            let coverage = block.coverage().to_vec();
+            let installed = InstalledBlock { row, number: builder.install_block(block)?, coverage };
+            let newly = self.coverable.extract_if(|_, revocation| installed.covers(revocation));
+            covered.extend(newly.map(|(fingerprint, revocation)| (revocation.expires_at, fingerprint)));
+            self.installed.insert(installed.row.expires_from, installed);
+        }
+        if !covered.is_empty() {
+            self.coverable.shrink_to_fit();
         }
         for (_, fingerprint) in &covered {
             builder.remove_revocation(fingerprint);
@@ -97,18 +129,28 @@ impl BaseState {
         since: (Version, UnixSeconds),
         builder: &mut Builder,
     ) {
+        self.coverable.remove(&fingerprint);
         self.unrevoked.insert(fingerprint, since);
         log_collision(builder.unrevoke(fingerprint));
         self.emit_override(fingerprint, since, builder);
     }
 
-    /// Drops the un-revocation of a fingerprint that is revoked again.
-    pub(super) fn note_revoked(&mut self, fingerprint: &Fingerprint) {
-        self.unrevoked.remove(fingerprint);
+    /// Notes a revocation: its version and the expiry that it states. Drops the un-revocation of the fingerprint.
+    pub(super) fn note_revoked(
+        &mut self,
+        fingerprint: Fingerprint,
+        (version, expires_at): (Version, UnixSeconds),
+        issuance: Option<Issuance>,
+    ) {
+        self.unrevoked.remove(&fingerprint);
+        if let Some(issuance) = issuance {
+            self.coverable.insert(fingerprint, Coverable { version, expires_at, issuance });
+        }
     }
 
-    /// Removes the un-revocations of credentials that expired before a second.
+    /// Forgets the revocations and un-revocations of credentials that expired before a second.
     pub(super) fn remove_expired(&mut self, before: UnixSeconds, builder: &mut Builder) {
+        self.coverable.retain(|_, revocation| revocation.expires_at >= before);
         self.unrevoked.retain(|fingerprint, (_, expires_at)| {
             let kept = *expires_at >= before;
             if !kept {
@@ -120,7 +162,7 @@ impl BaseState {
 
     /// Returns the number of revocations in the blocks.
     pub(super) fn revocation_count(&self) -> u64 {
-        self.installed.values().map(|(row, _)| row.revoked).sum()
+        self.installed.values().map(|held| held.row.revoked).sum()
     }
 
     /// Emits an un-revocation if an installed block lists the fingerprint as revoked, and removes it otherwise.
@@ -130,11 +172,8 @@ impl BaseState {
         (version, expires_at): (Version, UnixSeconds),
         builder: &mut Builder,
     ) {
-        let contradicts = |row: &BaseBlockRow| {
-            let in_time = expires_at < row.expires_before || row.expires_before >= NEVER_EXPIRES;
-            expires_at >= row.expires_from && in_time && row.as_of < version
-        };
-        if self.installed.values().any(|(row, _)| contradicts(row)) {
+        let contradicts = |held: &InstalledBlock| held.spans(expires_at) && held.row.as_of < version;
+        if self.installed.values().any(contradicts) {
             log_collision(builder.unrevoke(fingerprint));
         } else {
             builder.remove_unrevocation(&fingerprint);

@@ -1,3 +1,3 @@
 //! What other contexts may do with the blocks of the base, within their transactions.
 
-pub use super::queries::{clear, list, purge};
+pub use super::queries::{clear, list, purge, read_bytes};

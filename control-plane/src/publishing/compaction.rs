@@ -1,34 +1,26 @@
 //! Compaction: builds the blocks of the base from the issuance log and the revocations.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bundle::{
-    Coverage, ExpiryRange,
-    builder::{BlockBuilder, BlockError, BuiltBlock},
+    ExpiryRange,
+    builder::{BlockError, BuiltBlock},
 };
-use token::Fingerprint;
-use tokio::{
-    sync::{Mutex, mpsc},
-    task::spawn_blocking,
-    time::sleep,
-};
+use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
 
-use super::queries as blocks;
+use super::{
+    queries::{self as blocks, CompactionMark},
+    universe::{Extent, Index, NewRows, Universe, UpdateError, expiry_bucket},
+};
 use crate::{
     credentials::{coverage, issued},
-    db::{NEVER_EXPIRES, StoreError, versions},
+    db::{StoreError, Write, versions},
     domain::{Actor, BaseBlockRow, Event, UnixMillis, UnixSeconds, Version},
     keys::signing_keys,
+    platform::random,
     revocation::revocations,
     service::Service,
 };
-
-/// The width of a block in seconds of expiry. The tokens of two days, the longest lifetime, take nine blocks. A block is
-/// dropped without a download when it expires, and built again only if credentials that it covers were revoked.
-const BUCKET_SECS: u64 = 6 * 3600;
 
 /// The duration of the build lease: a crashed builder blocks others for at most this. Building 100 million entries takes
 /// minutes, so the lease is renewed.
@@ -91,13 +83,15 @@ pub struct Compaction {
 /// ```text
 /// 1. lease            one of several servers builds
 /// 2. coverage         durable: from now on no token is issued at or before this second
-/// 3. read             one transaction streams all issued credentials by prefix, and which of them are revoked
-/// 4. install          blocks, version, checkpoint in one transaction
+/// 3. read             the tokens and the changes of revocations since the last compaction of this server
+/// 4. build            the blocks that have new revocations; of these, the shards that are no longer right
+/// 5. install          blocks, version, checkpoint in one transaction
+/// 6. keep             what was read, for the next compaction: see [`super::universe`]
 /// ```
-/// The lease is short, renewed during the build, and released in the transaction of step 4, so a builder whose lease
-/// expired while it was paused cannot overwrite a newer build.
+/// The lease is short, renewed during the build and in the transaction of step 5, so a builder whose lease expired while
+/// it was paused cannot overwrite a newer build. It is released after step 6.
 ///
-/// A crash before step 4 leaves the old base, and a coverage whose only effect is that tokens are dated a second later.
+/// A crash before step 5 leaves the old base, and a coverage whose only effect is that tokens are dated a second later.
 /// Revocations and un-revocations during the build have a later version than the blocks, so they stay in the revocation
 /// list.
 pub async fn compact_base(service: &Service, actor: &Actor) -> Result<Compaction, CompactBaseError> {
@@ -106,8 +100,8 @@ pub async fn compact_base(service: &Service, actor: &Actor) -> Result<Compaction
         done = build_base(service, actor, &lease) => done,
         lost = lease.renew_until_lost(service) => Err(lost),
     };
-    if !matches!(done, Ok(Compaction { version: Some(_), .. })) {
-        lease.release(service).await?;
+    if let Err(error) = lease.release(service).await {
+        tracing::warn!(error.code = error.code(), "cannot release the build lease; it expires by itself");
     }
     done
 }
@@ -164,15 +158,17 @@ impl BuildLease {
     }
 }
 
-/// Builds the base if enough revocations are outside it and no other process is building it.
+/// Builds the base if enough tokens were revoked since the last compaction and no other process is building it.
 pub async fn compact_base_if_due(service: &Service) -> Result<Option<Compaction>, CompactBaseError> {
-    let after = usize::try_from(service.config.publisher.compact_after).unwrap_or(usize::MAX);
+    let after = service.config.publisher.compact_after;
     if after == 0 {
         return Ok(None);
     }
-    let kids = list_own_kids(service).await?;
-    let outside = revocations::expiries_outside_base(&mut service.store.reader().await?, &kids).await?;
-    if outside.len() < after {
+    let mut reader = service.store.reader().await?;
+    let since = blocks::last_compaction(&mut reader).await?;
+    let is_due = revocations::count_own_since(&mut reader, since, after).await? >= after;
+    drop(reader);
+    if !is_due {
         return Ok(None);
     }
     match compact_base(service, &Actor::System).await {
@@ -181,7 +177,7 @@ pub async fn compact_base_if_due(service: &Service) -> Result<Option<Compaction>
     }
 }
 
-/// Does steps 2 to 4 of [`compact_base`].
+/// Does steps 2 to 6 of [`compact_base`].
 async fn build_base(
     service: &Service,
     actor: &Actor,
@@ -194,94 +190,125 @@ async fn build_base(
     coverage::raise_floor(upkeep.db(), &kids, high).await?;
     upkeep.commit().await?;
 
-    let mut read = service.store.read().await?;
-    let as_of = versions::current(&mut read).await?.number;
-    let now = service.now();
-    let wanted = expiry_buckets(revocations::expiries_outside_base(&mut read, &kids).await?, now);
-    if wanted.is_empty() {
-        return Ok(Compaction { version: None, blocks: Vec::new(), bytes: 0 });
-    }
-    let coverage: Vec<Coverage> =
-        kids.iter().map(|kid| Coverage { kid: kid.clone(), iat_low: 0, iat_high: high.get() }).collect();
-    // The first pass counts the entries of each block, which determines the sizes of its shards.
-    let mut sizes: BTreeMap<UnixSeconds, (usize, usize)> = BTreeMap::new();
-    let is_covered = |kid: &String, issued_at: UnixSeconds| issued_at <= high && kids.contains(kid);
-    let mut from = Some(0);
-    while let Some(prefix) = from {
-        let (members, next) = issued::page_by_prefix(&mut read, prefix).await?;
-        for member in members.iter().filter(|member| is_covered(&member.kid, member.issued_at)) {
-            let (revoked, good) = sizes.entry(expiry_bucket(member.expires_at)).or_default();
-            *if member.revoked { revoked } else { good } += 1;
-        }
-        from = next;
-    }
-    let mut builders = BTreeMap::new();
-    for expires_from in wanted {
-        let (revoked, good) = sizes.get(&expires_from).copied().unwrap_or_default();
-        // The last block contains what never expires.
-        let next = Some(expires_from.saturating_add(BUCKET_SECS)).filter(|next| *next <= NEVER_EXPIRES);
-        let span = ExpiryRange {
-            expires_from: expires_from.get(),
-            expires_before: next.map_or(u64::MAX, UnixSeconds::get),
-        };
-        let seed = format!("{expires_from}-{as_of}");
-        builders
-            .insert(expires_from, BlockBuilder::new(span, coverage.clone(), revoked, good, seed.as_bytes())?);
-    }
-    // Building is too much work for the threads that serve requests.
-    let (sender, receiver) = mpsc::channel(4);
-    let building = spawn_blocking(move || build_blocks(builders, receiver));
-    let mut from = Some(0);
-    while let Some(prefix) = from {
-        let (members, next) = issued::page_by_prefix(&mut read, prefix).await?;
-        let members = members.into_iter().filter(|member| is_covered(&member.kid, member.issued_at));
-        let batch: CredentialBatch = members
-            .map(|member| (expiry_bucket(member.expires_at), member.fingerprint, member.revoked))
-            .collect();
-        if sender.send(batch).await.is_err() {
-            break;
-        }
-        from = next;
-    }
-    drop((sender, read));
-    let built = building.await.map_err(|_| CompactBaseError::Panicked)??;
-    install_blocks(service, actor, lease, built, (as_of, high), &kids).await
-}
-
-/// Expiry bucket, fingerprint, and whether it is revoked.
-type CredentialBatch = Vec<(UnixSeconds, Fingerprint, bool)>;
-
-/// Builds the blocks from batches.
-fn build_blocks(
-    mut builders: BTreeMap<UnixSeconds, BlockBuilder>,
-    mut receiver: mpsc::Receiver<CredentialBatch>,
-) -> Result<Vec<BuiltBlock>, BlockError> {
-    while let Some(batch) = receiver.blocking_recv() {
-        for (bucket, fingerprint, revoked) in batch {
-            if let Some(builder) = builders.get_mut(&bucket) {
-                builder.add(fingerprint, revoked)?;
+    let universe = Universe::new(service.data_dir.cache().join("universe"));
+    let mut held = blocking({
+        let universe = universe.clone();
+        move || universe.index()
+    })
+    .await?
+    .map(Arc::new);
+    let (mark, (built, index)) = loop {
+        let (rows, extent) = read_new_rows(service, &mut held, &kids, high).await?;
+        // Building is too much work for the threads that serve requests.
+        let (universe, kept, mark) = (universe.clone(), held.clone(), extent.compaction);
+        match blocking(move || universe.update(kept.as_deref(), rows, extent)).await? {
+            Ok(done) => break (mark, done),
+            Err(UpdateError::Block(error)) => return Err(error.into()),
+            // Without the cache nothing can be damaged, so this ends.
+            Err(error @ UpdateError::Damaged) => {
+                tracing::warn!("{error}: all tokens are read from the database again");
+                held = None;
             }
         }
-    }
-    builders.into_values().map(BlockBuilder::finish).collect()
+    };
+    let compaction = install_blocks(service, actor, lease, built, mark).await?;
+    blocking(move || universe.keep(index.as_ref())).await?;
+    Ok(compaction)
 }
 
-/// Installs the blocks in one transaction, which also releases the lease.
+/// Runs a function that takes long, on a thread for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CompactBaseError> {
+    spawn_blocking(work).await.map_err(|_| CompactBaseError::Panicked)
+}
+
+/// Reads what the universe of `held` lacks, or everything if that is not in the history of this database: then `held` is
+/// `None` afterwards.
+async fn read_new_rows(
+    service: &Service,
+    held: &mut Option<Arc<Index>>,
+    kids: &[String],
+    high: UnixSeconds,
+) -> Result<(NewRows, Extent), CompactBaseError> {
+    let now = service.now().seconds();
+    let earliest = expiry_bucket(now);
+    let mut read = service.store.read().await?;
+    if let Some(index) = held {
+        // A clock that was corrected, or a key set of another database, needs what the universe no longer contains.
+        let is_valid = index.covered_until <= high
+            && index.earliest <= earliest
+            && blocks::has_compaction(&mut read, index.compaction).await?;
+        if !is_valid {
+            *held = None;
+        }
+    }
+    let version = versions::current(&mut read).await?;
+    let since = held.as_ref().map_or(Version::ZERO, |index| index.compaction.as_of);
+    let mut rows =
+        NewRows { statuses: revocations::statuses_since(&mut read, since).await?, ..NewRows::default() };
+    for row in blocks::list(&mut read).await?.into_iter().filter(|row| row.expires_from >= earliest) {
+        let bytes = blocks::read_bytes(&mut read, row.expires_from).await?;
+        // A block that cannot be read is built again.
+        if let Ok(block) = BuiltBlock::from_bytes(&bytes) {
+            rows.blocks.insert(row.expires_from, block);
+        }
+    }
+    drop(read);
+    // No token can be added to this range, so each page may see another state of the database. One long transaction would
+    // keep SQLite from reusing its write-ahead log.
+    let mut from = held.as_ref().map_or(UnixSeconds::EPOCH, |index| index.covered_until.saturating_add(1));
+    let covered_from = cover_keys(held.as_deref(), kids, high);
+    while from <= high {
+        let mut reader = service.store.reader().await?;
+        let (tokens, until) = issued::own_tokens(&mut reader, (from, high), earliest).await?;
+        for (fingerprint, expires_at) in tokens {
+            rows.tokens.entry(expiry_bucket(expires_at)).or_default().push(fingerprint);
+        }
+        from = until.saturating_add(1);
+    }
+    let mark = i64::from_be_bytes(*random::bytes());
+    let compaction = CompactionMark { as_of: version.number, mark };
+    let extent = Extent {
+        compaction,
+        covered_until: high,
+        covered_from,
+        purged_before: version.collected_before,
+        now,
+    };
+    Ok((rows, extent))
+}
+
+/// Returns the first second of issue that the universe covers of each key.
+fn cover_keys(held: Option<&Index>, kids: &[String], high: UnixSeconds) -> BTreeMap<String, UnixSeconds> {
+    let covered_from = |kid: &String| match held {
+        None => UnixSeconds::EPOCH,
+        // Earlier tokens of a key that is newer than the universe were not read.
+        Some(index) => index.covered_from.get(kid).copied().unwrap_or(index.covered_until.saturating_add(1)),
+    };
+    kids.iter().map(|kid| (kid.clone(), covered_from(kid))).filter(|(_, from)| *from <= high).collect()
+}
+
+/// Installs the blocks in one transaction, which also proves that the lease is held.
 async fn install_blocks(
     service: &Service,
     actor: &Actor,
     lease: &BuildLease,
     built: Vec<BuiltBlock>,
-    (as_of, high): (Version, UnixSeconds),
-    kids: &[String],
+    compaction: CompactionMark,
 ) -> Result<Compaction, CompactBaseError> {
-    let coverage: Vec<(String, UnixSeconds)> = kids.iter().map(|kid| (kid.clone(), high)).collect();
-    let held = lease.until.lock().await;
+    let mut held = lease.until.lock().await;
+    let until = service.now().plus(LEASE);
+    if built.is_empty() {
+        let mut upkeep = service.upkeep().await?;
+        record_compaction(upkeep.db(), (*held, until), compaction).await?;
+        upkeep.commit().await?;
+        *held = until;
+        return Ok(Compaction { version: None, blocks: Vec::new(), bytes: 0 });
+    }
     let mut change = service.change(actor).await?;
     let (version, now) = (change.version(), change.now());
-    if !versions::release_build_lease(change.db(), *held).await? {
-        return Err(CompactBaseError::LeaseLost);
-    }
+    record_compaction(change.db(), (*held, until), compaction).await?;
     versions::mark_checkpoint(change.db(), version).await?;
     let mut rows = Vec::new();
     let mut bytes = 0;
@@ -290,20 +317,33 @@ async fn install_blocks(
         let row = BaseBlockRow {
             expires_from: expires_from.into(),
             expires_before: expires_before.into(),
-            as_of,
+            as_of: compaction.as_of,
             version,
             built_at: now.seconds(),
             members: block.member_count(),
             revoked: block.revoked_count(),
         };
         bytes += block.shard_bytes();
-        blocks::replace(change.db(), &row, &coverage, &block.to_bytes()).await?;
+        blocks::replace(change.db(), &row, block.coverage(), &block.to_bytes()).await?;
         rows.push(row);
     }
     let members: u64 = rows.iter().map(|row| row.members).sum();
     let revoked: u64 = rows.iter().map(|row| row.revoked).sum();
     let version = change.commit(Event::BaseCompacted { blocks: rows.len(), members, revoked, bytes }).await?;
+    *held = until;
     Ok(Compaction { version: Some(version), blocks: rows, bytes })
+}
+
+/// Records the compaction, and renews the lease.
+async fn record_compaction(
+    write: &mut Write,
+    (held, until): (UnixMillis, UnixMillis),
+    compaction: CompactionMark,
+) -> Result<(), CompactBaseError> {
+    if !versions::renew_build_lease(write, held, until).await? {
+        return Err(CompactBaseError::LeaseLost);
+    }
+    Ok(blocks::record_compaction(write, compaction).await?)
 }
 
 /// Returns the signing keys of own tokens, all of which are in the issuance log. API keys are not covered by the base: an
@@ -314,17 +354,4 @@ async fn list_own_kids(service: &Service) -> Result<Vec<String>, StoreError> {
         signing_keys::list(&mut reader).await?.into_iter().map(|key| key.kid).collect();
     kids.sort_unstable();
     Ok(kids)
-}
-
-/// Returns the start of each bucket that has new revocations.
-fn expiry_buckets(expiries: Vec<UnixSeconds>, now: UnixMillis) -> BTreeSet<UnixSeconds> {
-    // A block that expires within the hour is not worth a download.
-    let soon = now.seconds().saturating_add(3600);
-    let expiry_buckets = expiries.into_iter().map(expiry_bucket);
-    expiry_buckets.filter(|expires_from| expires_from.saturating_add(BUCKET_SECS) > soon).collect()
-}
-
-/// Returns the start of the bucket that an expiry belongs to.
-const fn expiry_bucket(expires_at: UnixSeconds) -> UnixSeconds {
-    UnixSeconds::new(expires_at.get() - expires_at.get() % BUCKET_SECS)
 }

@@ -24,6 +24,7 @@ mod queries;
 mod signer;
 mod state;
 mod status;
+mod universe;
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 

@@ -1,22 +1,36 @@
 //! The blocks of the base.
 
+use bundle::Coverage;
+use serde::{Deserialize, Serialize};
 use sqlx::{any::AnyRow, query};
 use token::base64url;
 
 use crate::{
     db::{Executor, StoreError, Write, row},
-    domain::{BaseBlockRow, UnixSeconds},
+    domain::{BaseBlockRow, UnixSeconds, Version},
 };
 
 /// The size of a part: 1 MiB in base64, which keeps the number of statements and the size of each low.
 const MAX_PART_BYTES: usize = 768 * 1024;
 
-/// Inserts a block, or replaces the one of the same bucket. `coverage` contains the `kid` and the last covered second of
-/// issue of each key.
+/// For how long a compaction is recorded, in milliseconds: longer than any token lives.
+const COMPACTION_RETENTION_MS: u64 = 7 * 86_400_000;
+
+/// A compaction in the history of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::publishing) struct CompactionMark {
+    /// The version whose revocations it has included.
+    pub as_of: Version,
+    /// A random number.
+    pub mark: i64,
+}
+
+/// Inserts a block, or replaces the one of the same bucket.
 pub(in crate::publishing) async fn replace(
     write: &mut Write,
     block: &BaseBlockRow,
-    coverage: &[(String, UnixSeconds)],
+    coverage: &[Coverage],
     bytes: &[u8],
 ) -> Result<(), StoreError> {
     let BaseBlockRow { expires_from, expires_before, as_of, version, built_at, members, revoked } = block;
@@ -34,11 +48,12 @@ pub(in crate::publishing) async fn replace(
     .bind(row::to_column(*revoked))
     .execute(write.connection())
     .await?;
-    for (kid, high) in coverage {
-        query("INSERT INTO block_coverage (expires_from, kid, high) VALUES ($1, $2, $3)")
+    for Coverage { kid, iat_low, iat_high } in coverage {
+        query("INSERT INTO block_coverage (expires_from, kid, low, high) VALUES ($1, $2, $3, $4)")
             .bind(row::to_column(*expires_from))
             .bind(kid.as_str())
-            .bind(row::to_column(*high))
+            .bind(row::to_column(*iat_low))
+            .bind(row::to_column(*iat_high))
             .execute(write.connection())
             .await?;
     }
@@ -65,7 +80,7 @@ pub async fn list(executor: &mut impl Executor) -> Result<Vec<BaseBlockRow>, Sto
 }
 
 /// Returns the bytes of a block.
-pub(in crate::publishing) async fn read_bytes(
+pub async fn read_bytes(
     executor: &mut impl Executor,
     expires_from: UnixSeconds,
 ) -> Result<Vec<u8>, StoreError> {
@@ -93,12 +108,56 @@ pub async fn purge(write: &mut Write, before: UnixSeconds) -> Result<u64, StoreE
     Ok(rows.len().try_into().unwrap_or(u64::MAX))
 }
 
-/// Deletes all blocks.
+/// Deletes all blocks, and the records of the compactions: the next one reads everything again.
 pub async fn clear(write: &mut Write) -> Result<(), StoreError> {
-    for delete in ["DELETE FROM block_parts", "DELETE FROM block_coverage", "DELETE FROM blocks"] {
+    for delete in [
+        "DELETE FROM block_parts",
+        "DELETE FROM block_coverage",
+        "DELETE FROM blocks",
+        "DELETE FROM compactions",
+    ] {
         query(delete).execute(write.connection()).await?;
     }
     Ok(())
+}
+
+/// Records a compaction.
+pub(in crate::publishing) async fn record_compaction(
+    write: &mut Write,
+    compaction: CompactionMark,
+) -> Result<(), StoreError> {
+    let CompactionMark { as_of, mark } = compaction;
+    query("DELETE FROM compactions WHERE as_of < $1")
+        .bind(row::to_column(as_of.get().saturating_sub(COMPACTION_RETENTION_MS)))
+        .execute(write.connection())
+        .await?;
+    query("INSERT INTO compactions (mark, as_of) VALUES ($1, $2)")
+        .bind(mark)
+        .bind(row::to_column(as_of))
+        .execute(write.connection())
+        .await?;
+    Ok(())
+}
+
+/// Returns whether a compaction is in the history of the database.
+pub(in crate::publishing) async fn has_compaction(
+    executor: &mut impl Executor,
+    compaction: CompactionMark,
+) -> Result<bool, StoreError> {
+    let found = query("SELECT mark FROM compactions WHERE mark = $1 AND as_of = $2")
+        .bind(compaction.mark)
+        .bind(row::to_column(compaction.as_of))
+        .fetch_optional(executor.connection())
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Returns the version whose revocations the last compaction has included; 0 if there was none.
+pub(in crate::publishing) async fn last_compaction(
+    executor: &mut impl Executor,
+) -> Result<Version, StoreError> {
+    let row = query("SELECT MAX(as_of) AS latest FROM compactions").fetch_one(executor.connection()).await?;
+    Ok(row::optional_from_column(&row, "latest")?.unwrap_or_default())
 }
 
 async fn delete(write: &mut Write, expires_from: UnixSeconds) -> Result<(), StoreError> {

@@ -21,7 +21,7 @@ use crate::{
         NEVER_EXPIRES, Store,
         versions::{self, BundleVersion},
     },
-    domain::{Grant, Revocation, RevocationChange, UnixSeconds, Version, Watermark},
+    domain::{Grant, Issuance, ListedChange, Revocation, RevocationChange, UnixSeconds, Version, Watermark},
     revocation::{revocations, watermarks},
 };
 
@@ -45,7 +45,7 @@ pub(super) struct BundleState {
 /// The changes of the store since the last load.
 struct Delta {
     version: BundleVersion,
-    changed: Vec<(Version, RevocationChange)>,
+    changed: Vec<ListedChange>,
     raised: Vec<(Version, Watermark)>,
     granted: Vec<Grant>,
     keys: Option<keyset::LoadedKeys>,
@@ -55,7 +55,7 @@ struct Delta {
 
 /// A change of the tail. Changes are applied in the order of their versions, so every publisher builds the same tail.
 enum TailChange {
-    Fingerprint(RevocationChange),
+    Fingerprint(RevocationChange, Option<Issuance>),
     Watermark(Watermark),
 }
 
@@ -88,8 +88,9 @@ impl BundleState {
     pub(super) async fn load(&mut self, store: &Store) -> Result<bool, PublishError> {
         let Some(delta) = self.read(store).await? else { return Ok(false) };
         let Delta { version, changed, raised, granted, keys, base, gaps } = delta;
-        let fingerprints =
-            changed.into_iter().map(|(number, change)| (number, TailChange::Fingerprint(change)));
+        let fingerprints = changed.into_iter().map(|ListedChange { version, change, issuance }| {
+            (version, TailChange::Fingerprint(change, issuance))
+        });
         let watermarks = raised.into_iter().map(|(number, raised)| (number, TailChange::Watermark(raised)));
         let mut changes: Vec<(Version, TailChange)> = fingerprints.chain(watermarks).collect();
         changes.sort_by_key(|(number, _)| *number);
@@ -176,7 +177,7 @@ impl BundleState {
         let raised = watermarks::since(&mut read, self.version).await?;
         let granted = grants::load(&mut read, self.version).await?;
         let keys = self.keyset.load(&mut read, self.version).await?;
-        let base = self.base.load(&mut read, self.checkpoint.is_none()).await?;
+        let base = self.base.load(&mut read).await?;
         let was_purged = version.collected_before > self.purged_before;
         let gaps = gaps::load(&mut read, self.version, was_purged).await?;
         Ok(Some(Delta { version, changed, raised, granted, keys, base, gaps }))
@@ -185,12 +186,11 @@ impl BundleState {
     fn apply(&mut self, changes: Vec<(Version, TailChange)>) {
         for (number, change) in changes {
             match change {
-                TailChange::Fingerprint(RevocationChange::Revoked(Revocation {
-                    fingerprint,
-                    expires_at,
-                    ..
-                })) => {
-                    self.base.note_revoked(&fingerprint);
+                TailChange::Fingerprint(
+                    RevocationChange::Revoked(Revocation { fingerprint, expires_at, .. }),
+                    issuance,
+                ) => {
+                    self.base.note_revoked(fingerprint, (number, expires_at), issuance);
                     let Some(is_new) = log_collision(self.builder.revoke(number.get(), fingerprint)) else {
                         continue;
                     };
@@ -200,7 +200,7 @@ impl BundleState {
                     }
                     self.expiring.insert((expires_at, fingerprint));
                 }
-                TailChange::Fingerprint(RevocationChange::Restored { fingerprint, expires_at }) => {
+                TailChange::Fingerprint(RevocationChange::Restored { fingerprint, expires_at }, _) => {
                     self.expiring.remove(&(expires_at, fingerprint));
                     self.base.note_unrevoked(fingerprint, (number, expires_at), &mut self.builder);
                 }

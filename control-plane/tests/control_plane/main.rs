@@ -7,6 +7,7 @@ mod certificates;
 mod cli_reference;
 mod clocks;
 mod command_line;
+mod compaction;
 mod database_connections;
 mod database_open;
 mod database_restore;

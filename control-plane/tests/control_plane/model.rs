@@ -1,7 +1,7 @@
 //! Edges agree with a set of fingerprints after random sequences of operations: issue, revoke, un-revoke, watermark,
 //! expiry, compaction, restart, and edges that change between two publishers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use bundle::{Manifest, Objects, PublicKey, RevocationStatus, Scope, Snapshot};
 use control_plane::{
@@ -41,6 +41,15 @@ for_each_backend! {
             model.end().await;
         }
     }
+}
+
+/// splitmix64
+fn draw(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) % below
 }
 
 struct Credential {
@@ -143,6 +152,8 @@ struct Model<'a> {
     clock: Clock,
     store: Store,
     random: u64,
+    /// The state of the generator that chooses damages.
+    damage: u64,
     operator: OperatorId,
     kid: String,
     publishers: Vec<Publisher>,
@@ -179,6 +190,7 @@ impl<'a> Model<'a> {
             clock: clock.clone(),
             store,
             random: seed,
+            damage: seed,
             operator,
             kid,
             publishers,
@@ -193,13 +205,8 @@ impl<'a> Model<'a> {
         model
     }
 
-    /// splitmix64
     fn random(&mut self, below: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
+        draw(&mut self.random, below)
     }
 
     async fn step(&mut self) -> String {
@@ -226,9 +233,12 @@ impl<'a> Model<'a> {
                 format!("watermark of {user}")
             }
             15..17 => {
-                let done = compact_base(&self.publishers[0].service, &Actor::System).await.unwrap();
+                // What a compaction has kept may be lost or damaged before the next one, which is by another server.
+                let damage = if draw(&mut self.damage, 2) == 0 { self.damage_cache() } else { "nothing" };
+                let at = usize::try_from(draw(&mut self.damage, 2)).unwrap();
+                let done = compact_base(&self.publishers[at].service, &Actor::System).await.unwrap();
                 self.blocks += done.blocks.len();
-                format!("rebased: {:?}", done.blocks)
+                format!("rebased by {at}, damaged {damage}: {:?}", done.blocks)
             }
             17 => format!("collected {}", purge_expired(&self.publishers[1].service).await.unwrap()),
             18 => {
@@ -248,6 +258,32 @@ impl<'a> Model<'a> {
                 "restarted all".to_owned()
             }
         }
+    }
+
+    /// Damages a random file of the universe.
+    fn damage_cache(&mut self) -> &'static str {
+        let folder = self.env.data().join("cache/universe");
+        let mut files: Vec<_> =
+            fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path()).collect();
+        files.sort_unstable();
+        if files.is_empty() {
+            return "nothing";
+        }
+        let file = &files[usize::try_from(draw(&mut self.damage, files.len() as u64)).unwrap()];
+        let mut bytes = fs::read(file).unwrap();
+        match draw(&mut self.damage, 3) {
+            0 => {
+                fs::remove_file(file).unwrap();
+                return "by deletion";
+            }
+            1 if !bytes.is_empty() => {
+                let at = usize::try_from(draw(&mut self.damage, bytes.len() as u64)).unwrap();
+                bytes[at] ^= 1 << draw(&mut self.damage, 8);
+            }
+            _ => bytes.truncate(bytes.len() / 64 * 32),
+        }
+        fs::write(file, bytes).unwrap();
+        "by a change"
     }
 
     async fn issue(&mut self, count: u64) {

@@ -13,7 +13,7 @@ use control_plane::{
         coverage,
         issued::{self, IssueOutcome},
     },
-    db::{NEVER_EXPIRES, Store, Unobserved, versions},
+    db::{Executor, NEVER_EXPIRES, Store, Unobserved, versions},
     domain::{
         Actor, Event, IssuedCredential, OperatorId, Revocation, RevocationChange, Subject, Version,
         Watermark, WatermarkScope,
@@ -62,13 +62,13 @@ for_each_backend! {
             let version = 10 * round;
             let done = revocations::insert(write.db(), &revocation(one), v(version + 2)).await.unwrap();
             assert_eq!(done, revocations::RevokeOutcome::Revoked);
-            assert_eq!(revocations::since(write.db(), v(version + 1)).await.unwrap(), [(v(version + 2), revoked.clone())]);
+            assert_eq!(changes_since(write.db(), v(version + 1)).await, [(v(version + 2), revoked.clone())]);
             assert!(revocations::unrevoke(write.db(), &one, UnixSeconds::new(5), v(version + 3)).await.unwrap());
             assert!(!revocations::unrevoke(write.db(), &one, UnixSeconds::new(5), v(version + 4)).await.unwrap());
             assert_eq!(revocations::find(write.db(), &one).await.unwrap(), None);
-            assert_eq!(revocations::since(write.db(), Version::ZERO).await.unwrap(), [(v(version + 3), restored.clone())]);
+            assert_eq!(changes_since(write.db(), Version::ZERO).await, [(v(version + 3), restored.clone())]);
             assert_eq!(versions::current(write.db()).await.unwrap().checkpoint, v(version + 3));
-            assert_eq!(revocations::since(write.db(), v(version + 3)).await.unwrap(), []);
+            assert_eq!(changes_since(write.db(), v(version + 3)).await, []);
         }
         // The prefix stays reserved after an un-revocation.
         let same = revocations::insert(write.db(), &revocation(fingerprint(1, 2)), v(40)).await.unwrap();
@@ -135,7 +135,7 @@ for_each_backend! {
         while seen.len() < 40 {
             let mut read = store.read().await.unwrap();
             let now = versions::current(&mut read).await.unwrap().number;
-            for (_, change) in revocations::since(&mut read, version).await.unwrap() {
+            for (_, change) in changes_since(&mut read, version).await {
                 let RevocationChange::Revoked(Revocation { revoked_at: version, .. }) = change else {
                     panic!("there was no un-revocation")
                 };
@@ -399,6 +399,11 @@ async fn key_creation_waits_for_concurrent_user_deletion() {
 
 const fn v(number: u64) -> Version {
     Version::new(number)
+}
+
+async fn changes_since(executor: &mut impl Executor, version: Version) -> Vec<(Version, RevocationChange)> {
+    let changes = revocations::since(executor, version).await.unwrap();
+    changes.into_iter().map(|listed| (listed.version, listed.change)).collect()
 }
 
 fn fingerprint(prefix: u64, rest: u64) -> Fingerprint {

@@ -17,7 +17,10 @@ fn quick_benchmark_reports_every_part_with_peers() {
     assert_eq!(report["quick"], true);
     let sections = report["sections"].as_array().unwrap();
     let parts: Vec<&str> = sections.iter().map(|section| section["part"].as_str().unwrap()).collect();
-    assert_eq!(parts, ["requests", "structures", "propagation", "waiting", "streams", "tokens"]);
+    assert_eq!(
+        parts,
+        ["requests", "structures", "propagation", "waiting", "streams", "tokens", "compaction", "javascript"]
+    );
 
     let figures = |part: &str| &sections[parts.iter().position(|name| *name == part).unwrap()]["figures"];
     let costs = figures("requests")["costs"].as_array().unwrap();

@@ -11,11 +11,8 @@ use token::Fingerprint;
 use super::coverage;
 use crate::{
     credentials::auth_keys::queries as auth_keys,
-    db::{Executor, StoreError, Write, prefix_paging, row},
-    domain::{
-        AuthKeyId, IssuedCredential, IssuedFingerprint, SessionId, UnixSeconds, UserName, Version,
-        WatermarkScope,
-    },
+    db::{Executor, StoreError, Write, row},
+    domain::{AuthKeyId, IssuedCredential, SessionId, UnixSeconds, UserName, Version, WatermarkScope},
     restore::gaps,
     revocation::watermarks,
 };
@@ -217,37 +214,36 @@ pub async fn has_any_of_key(executor: &mut impl Executor, kid: &str) -> Result<b
     Ok(found.is_some())
 }
 
-/// Returns a page of all credentials by unsigned fingerprint prefix, from a prefix on, and the start of the next page.
-pub async fn page_by_prefix(
+/// Returns the next own tokens in the order of issue, each with its expiry, and the second up to which they were issued.
+/// They were issued within a range of seconds, inclusive, and expire at `expires_from` or later.
+///
+/// Tokens were written in the order of issue, so they are read nearly in sequence.
+pub async fn own_tokens(
     executor: &mut impl Executor,
-    from: u64,
-) -> Result<(Vec<IssuedFingerprint>, Option<u64>), StoreError> {
-    let (low, high) = prefix_paging::prefix_range(from);
-    let rows = query(
-        "SELECT i.fingerprint, i.kid, i.issued_at, i.expires_at, \
-         CASE WHEN r.prefix IS NULL THEN 0 ELSE 1 END AS revoked FROM issued i \
-         LEFT JOIN revocations r ON r.prefix = i.prefix AND r.fingerprint = i.fingerprint AND r.restored_at IS NULL \
-         WHERE i.prefix >= $1 AND i.prefix <= $2 ORDER BY i.prefix LIMIT $3",
+    (from, until): (UnixSeconds, UnixSeconds),
+    expires_from: UnixSeconds,
+) -> Result<(Vec<(Fingerprint, UnixSeconds)>, UnixSeconds), StoreError> {
+    // The tokens of one second are not divided.
+    let last = query(
+        "SELECT issued_at FROM issued WHERE issued_at >= $1 AND issued_at <= $2 ORDER BY issued_at LIMIT 1 OFFSET $3",
     )
-    .bind(low)
-    .bind(high)
-    .bind(row::to_column(prefix_paging::PAGE_SIZE))
-    .fetch_all(executor.connection())
+    .bind(row::to_column(from))
+    .bind(row::to_column(until))
+    .bind(row::to_column(row::BATCH_SIZE))
+    .fetch_optional(executor.connection())
     .await?;
-    let members: Vec<IssuedFingerprint> = rows
-        .iter()
-        .map(|from| {
-            Ok(IssuedFingerprint {
-                fingerprint: row::parsed_text(from, "fingerprint")?,
-                kid: row::text(from, "kid")?,
-                issued_at: row::from_column(from, "issued_at")?,
-                expires_at: row::from_column(from, "expires_at")?,
-                revoked: row::from_column::<u64>(from, "revoked")? != 0,
-            })
-        })
-        .collect::<Result<_, StoreError>>()?;
-    let next = prefix_paging::next(from, members.last().map(|member| &member.fingerprint), members.len());
-    Ok((members, next))
+    let last = last.map_or(Ok(until), |row| row::from_column(&row, "issued_at"))?;
+    let row = query(
+        "SELECT string_agg(fingerprint || expires_at, ',') AS batch FROM issued \
+         WHERE issued_at >= $1 AND issued_at <= $2 AND expires_at >= $3 AND kid IN (SELECT kid FROM signing_keys)",
+    )
+    .bind(row::to_column(from))
+    .bind(row::to_column(last))
+    .bind(row::to_column(expires_from))
+    .fetch_one(executor.connection())
+    .await?;
+    let batch = row::optional_text(&row, "batch")?.unwrap_or_default();
+    Ok((row::parse_batch(&batch).collect::<Result<_, _>>()?, last))
 }
 
 /// Deletes up to [`PURGE_BATCH`] credentials that expired before a second, and returns their number.

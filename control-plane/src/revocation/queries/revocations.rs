@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use sqlx::{AssertSqlSafe, any::AnyRow, query};
+use sqlx::{AssertSqlSafe, Row as _, any::AnyRow, query};
 use token::Fingerprint;
 
 use crate::{
     db::{Executor, StoreError, Write, prefix_paging, row, versions},
-    domain::{Revocation, RevocationChange, UnixSeconds, Version},
+    domain::{FingerprintStatus, Issuance, ListedChange, Revocation, RevocationChange, UnixSeconds, Version},
 };
 
 /// The condition that a block of the base covers the credential of revocation `r`, and was built after the revocation.
 macro_rules! covered_by_base_sql {
     () => {
         "EXISTS (SELECT 1 FROM issued i JOIN block_coverage c ON c.kid = i.kid AND c.high >= i.issued_at \
+         AND c.low <= i.issued_at \
          JOIN blocks b ON b.expires_from = c.expires_from \
          WHERE i.prefix = r.prefix AND i.fingerprint = r.fingerprint \
          AND i.expires_at >= b.expires_from AND r.version <= b.as_of \
@@ -147,21 +148,65 @@ pub async fn find_revoked(
     rows.iter().map(|from| row::parsed_text(from, "fingerprint")).collect()
 }
 
-/// Returns the changes after a version that no block of the base covers: the latest of each fingerprint, with its version.
-pub async fn since(
+/// Returns the changes after a version that no block of the base covers: the latest of each fingerprint.
+pub async fn since(executor: &mut impl Executor, version: Version) -> Result<Vec<ListedChange>, StoreError> {
+    let mut changes = Vec::new();
+    let mut after = Some(row::to_column(version));
+    while let Some(low) = after {
+        let high = last_of_page(executor, low).await?;
+        let rows = query(concat!(
+            "SELECT r.fingerprint, r.expires_at, r.reason, r.revoked_at, r.restored_at, r.version, \
+             k.kid, k.issued_at, k.expires_at AS issued_until FROM revocations r \
+             LEFT JOIN issued k ON k.prefix = r.prefix AND k.fingerprint = r.fingerprint \
+             WHERE r.version > $1 AND r.version <= $2 AND (r.restored_at IS NOT NULL OR NOT ",
+            covered_by_base_sql!(),
+            ") ORDER BY r.version, r.prefix"
+        ))
+        .bind(low)
+        .bind(high)
+        .fetch_all(executor.connection())
+        .await?;
+        for row in &rows {
+            changes.push(parse_listed(row)?);
+        }
+        after = (high < i64::MAX).then_some(high);
+    }
+    Ok(changes)
+}
+
+/// Returns the last version of the page of changes after a version. The changes of one version are not divided.
+async fn last_of_page(executor: &mut impl Executor, after: i64) -> Result<i64, StoreError> {
+    let last = query("SELECT version FROM revocations WHERE version > $1 ORDER BY version LIMIT 1 OFFSET $2")
+        .bind(after)
+        .bind(row::to_column(row::BATCH_SIZE))
+        .fetch_optional(executor.connection())
+        .await?;
+    Ok(last.map_or(Ok(i64::MAX), |row| row.try_get("version"))?)
+}
+
+/// Returns the status of every fingerprint that has changed after a version. Compaction reads millions.
+pub async fn statuses_since(
     executor: &mut impl Executor,
     version: Version,
-) -> Result<Vec<(Version, RevocationChange)>, StoreError> {
-    let rows = query(concat!(
-        "SELECT r.fingerprint, r.expires_at, r.reason, r.revoked_at, r.restored_at, r.version FROM revocations r \
-         WHERE r.version > $1 AND (r.restored_at IS NOT NULL OR NOT ",
-        covered_by_base_sql!(),
-        ") ORDER BY r.version, r.prefix"
-    ))
-    .bind(row::to_column(version))
-    .fetch_all(executor.connection())
-    .await?;
-    rows.iter().map(parse_change).collect()
+) -> Result<Vec<FingerprintStatus>, StoreError> {
+    let revoked = "SELECT string_agg(fingerprint || expires_at, ',') AS batch FROM revocations \
+                   WHERE version > $1 AND version <= $2 AND restored_at IS NULL";
+    let unrevoked = "SELECT string_agg(fingerprint || expires_at, ',') AS batch FROM revocations \
+                     WHERE version > $1 AND version <= $2 AND restored_at IS NOT NULL";
+    let mut statuses = Vec::new();
+    let mut after = Some(row::to_column(version));
+    while let Some(low) = after {
+        let high = last_of_page(executor, low).await?;
+        for (is_revoked, batch) in [(true, revoked), (false, unrevoked)] {
+            let row = query(batch).bind(low).bind(high).fetch_one(executor.connection()).await?;
+            for entry in row::parse_batch(&row::optional_text(&row, "batch")?.unwrap_or_default()) {
+                let (fingerprint, expires_at) = entry?;
+                statuses.push(FingerprintStatus { fingerprint, expires_at, is_revoked });
+            }
+        }
+        after = (high < i64::MAX).then_some(high);
+    }
+    Ok(statuses)
 }
 
 /// Returns all changes after a version: the latest of each fingerprint, with its version.
@@ -200,31 +245,6 @@ pub async fn page_by_prefix(
     Ok((found, next))
 }
 
-/// Returns a page of the revocations that a block of the base covers, from a prefix on, and the start of the next page.
-pub async fn covered_by_base(
-    executor: &mut impl Executor,
-    from: u64,
-) -> Result<(Vec<(UnixSeconds, Fingerprint)>, Option<u64>), StoreError> {
-    let (low, high) = prefix_paging::prefix_range(from);
-    let rows = query(concat!(
-        "SELECT r.fingerprint, r.expires_at FROM revocations r \
-         WHERE r.restored_at IS NULL AND r.prefix >= $1 AND r.prefix <= $2 AND ",
-        covered_by_base_sql!(),
-        " ORDER BY r.prefix LIMIT $3"
-    ))
-    .bind(low)
-    .bind(high)
-    .bind(row::to_column(prefix_paging::PAGE_SIZE))
-    .fetch_all(executor.connection())
-    .await?;
-    let found: Vec<(UnixSeconds, Fingerprint)> = rows
-        .iter()
-        .map(|from| Ok((row::from_column(from, "expires_at")?, row::parsed_text(from, "fingerprint")?)))
-        .collect::<Result<_, StoreError>>()?;
-    let next = prefix_paging::next(from, found.last().map(|(_, fingerprint)| fingerprint), found.len());
-    Ok((found, next))
-}
-
 /// Gives the revocations that the base covers a new version, before the blocks are deleted.
 pub async fn renew_covered(write: &mut Write, version: Version) -> Result<(), StoreError> {
     query(concat!(
@@ -239,27 +259,23 @@ pub async fn renew_covered(write: &mut Write, version: Version) -> Result<(), St
     Ok(())
 }
 
-/// Returns the expiry times of all revoked tokens of these keys that no block of the base covers yet.
-pub async fn expiries_outside_base(
+/// Counts the revocations of own tokens after a version, up to a limit. The base covers no API keys.
+pub async fn count_own_since(
     executor: &mut impl Executor,
-    kids: &[String],
-) -> Result<Vec<UnixSeconds>, StoreError> {
-    let mut expiries = Vec::new();
-    for kid in kids {
-        let rows = query(concat!(
-            "SELECT k.expires_at FROM revocations r \
-             JOIN issued k ON k.prefix = r.prefix AND k.fingerprint = r.fingerprint AND k.kid = $1 \
-             WHERE r.restored_at IS NULL AND NOT ",
-            covered_by_base_sql!()
-        ))
-        .bind(kid.as_str())
-        .fetch_all(executor.connection())
-        .await?;
-        for row in &rows {
-            expiries.push(row::from_column(row, "expires_at")?);
-        }
-    }
-    Ok(expiries)
+    version: Version,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let row = query(
+        "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM revocations r \
+         JOIN issued i ON i.prefix = r.prefix AND i.fingerprint = r.fingerprint \
+         WHERE r.version > $1 AND r.restored_at IS NULL AND i.kid IN (SELECT kid FROM signing_keys) \
+         LIMIT $2) AS own",
+    )
+    .bind(row::to_column(version))
+    .bind(row::to_column(limit))
+    .fetch_one(executor.connection())
+    .await?;
+    row::from_column(&row, "number")
 }
 
 /// Counts the changes of revocations and watermarks after each of these versions.
@@ -309,6 +325,19 @@ fn parse_change(from: &AnyRow) -> Result<(Version, RevocationChange), StoreError
         },
     };
     Ok((row::from_column(from, "version")?, change))
+}
+
+fn parse_listed(from: &AnyRow) -> Result<ListedChange, StoreError> {
+    let (version, change) = parse_change(from)?;
+    let issuance = match row::optional_text(from, "kid")? {
+        None => None,
+        Some(kid) => Some(Issuance {
+            kid,
+            issued_at: row::from_column(from, "issued_at")?,
+            expires_at: row::from_column(from, "issued_until")?,
+        }),
+    };
+    Ok(ListedChange { version, change, issuance })
 }
 
 fn parse_row(from: &AnyRow) -> Result<Revocation, StoreError> {

@@ -52,21 +52,49 @@ impl Machine {
 pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     pub(crate) resident_bytes: f64,
+    /// The largest `resident_bytes` so far.
+    pub(crate) peak_bytes: f64,
 }
 
 impl Usage {
     pub(crate) fn of(process: u32) -> Result<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
         let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-        // The name, which may contain spaces, ends with the last parenthesis; utime and stime are fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
-        let fields: Vec<&str> = fields.split(' ').collect();
-        let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
         Ok(Self {
-            cpu_seconds: ticks / clock_ticks_per_second() as f64,
+            cpu_seconds: Self::cpu_seconds_of(process)?,
             resident_bytes: kilobytes(&status, "VmRSS").context("VmRSS")? * 1024.0,
+            peak_bytes: kilobytes(&status, "VmHWM").context("VmHWM")? * 1024.0,
         })
     }
+
+    /// Returns the CPU time of a process, which may have ended if nobody has waited for it.
+    pub(crate) fn cpu_seconds_of(process: u32) -> Result<f64> {
+        // utime and stime
+        Ok(stat_fields(process)?[11..13].iter().sum::<f64>() / clock_ticks_per_second() as f64)
+    }
+
+    /// Returns the CPU time of a process and its children, including those that have ended.
+    pub(crate) fn cpu_seconds_of_tree(process: u32) -> Result<f64> {
+        let mut ticks = stat_fields(process)?[11..15].iter().sum::<f64>();
+        for entry in std::fs::read_dir("/proc")? {
+            let Some(other) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // It may have ended meanwhile.
+            let Ok(fields) = stat_fields(other) else { continue };
+            if fields[1] == f64::from(process) {
+                ticks += fields[11..15].iter().sum::<f64>();
+            }
+        }
+        Ok(ticks / clock_ticks_per_second() as f64)
+    }
+}
+
+/// Returns the numbers in /proc/PID/stat from field 3 on; those that are no numbers as 0. Field 4 is the parent.
+fn stat_fields(process: u32) -> Result<Vec<f64>> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, which may contain spaces, ends with the last parenthesis.
+    let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
+    Ok(fields.split(' ').map(|field| field.trim().parse().unwrap_or_default()).collect())
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

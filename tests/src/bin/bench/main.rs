@@ -3,6 +3,7 @@
 //! `bench [--quick] [PART..]` measures the named parts, or those that `make bench` runs, and writes
 //! target/bench/report.json, report.md and its plots. Progress goes to stderr.
 
+mod compaction;
 mod javascript;
 mod load;
 mod machine;
@@ -36,7 +37,7 @@ struct Part {
     measure: fn(Scale) -> Result<Section>,
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     Part { name: "requests", on_demand: false, core: Some(1), measure: requests::measure },
     Part { name: "structures", on_demand: false, core: None, measure: structures::measure },
     Part { name: "scale-100m", on_demand: true, core: None, measure: structures::measure_100m },
@@ -44,6 +45,7 @@ const PARTS: [Part; 8] = [
     Part { name: "waiting", on_demand: false, core: Some(1), measure: waiting::measure },
     Part { name: "streams", on_demand: false, core: None, measure: streams::measure },
     Part { name: "tokens", on_demand: false, core: Some(1), measure: tokens::measure },
+    Part { name: "compaction", on_demand: false, core: None, measure: compaction::measure },
     Part { name: "javascript", on_demand: false, core: None, measure: javascript::measure },
 ];
 

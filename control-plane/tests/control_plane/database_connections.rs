@@ -97,7 +97,8 @@ async fn failure_to_connect_states_the_cause() {
     drop(relay);
     let began = Instant::now();
     let error = store.probe_write().await.unwrap_err();
-    assert!(text(&error).contains("refused"), "{}", text(&error));
+    // The connection may be accepted, and reset, before the relay is gone.
+    assert!(["refused", "reset"].iter().any(|cause| text(&error).contains(cause)), "{}", text(&error));
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 
     let name = postgres::name(&env.url);

@@ -3,7 +3,7 @@ use verdict::permission::PermissionError;
 use crate::{
     db::StoreError,
     domain::{AnySubject, ApiKeyId, CoreError, ErrorKind, ForeignName, OperatorId, RoleId, Subject},
-    limits::LimitReached,
+    limits::{LimitError, LimitReached},
 };
 
 /// The limit of a description. Bytes.
@@ -112,9 +112,12 @@ impl CoreError for AccountError {
     }
 }
 
-impl From<LimitReached> for AccountError {
-    fn from(reached: LimitReached) -> Self {
-        Self::LimitReached(reached)
+impl From<LimitError> for AccountError {
+    fn from(error: LimitError) -> Self {
+        match error {
+            LimitError::Reached(reached) => Self::LimitReached(reached),
+            LimitError::Store(error) => Self::Store(error),
+        }
     }
 }
 

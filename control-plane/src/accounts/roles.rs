@@ -32,7 +32,7 @@ pub async fn create_role(
     if !operators::exists(draft.db(), operator).await? {
         return Err(AccountError::OperatorUnknown);
     }
-    operator_limits::check_limit(service, draft.db(), operator, LimitKind::Roles).await??;
+    operator_limits::check_limit(service, draft.db(), operator, LimitKind::Roles).await?;
     let now = draft.now();
     let role = Role {
         operator: operator.clone(),

@@ -59,7 +59,7 @@ pub(crate) async fn ensure_user(
     if let Some(key) = api_keys::list_by_name(draft.db(), operator, user).await? {
         return Err(AccountError::NameIsUsernameOfApiKey(subject.clone(), key));
     }
-    operator_limits::check_limit(service, draft.db(), operator, LimitKind::Users).await??;
+    operator_limits::check_limit(service, draft.db(), operator, LimitKind::Users).await?;
     let (version, now) = (draft.version().await?, draft.now());
     operators::insert_user(draft.db(), operator, user, now.seconds()).await?;
     recompute_grants(draft.db(), operator, GrantTargets::User(user), version).await?;

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{AppState, middleware::admission::edge_problem, problem::Problem};
 use crate::{
-    domain::{EdgeId, EdgeReport, EdgeWorkers, Version},
+    domain::{EdgeId, EdgeReport, EdgeWorkers, Epoch, Version},
     edges,
     publishing::{BundlePosition, Publication},
 };
@@ -50,7 +50,7 @@ pub(super) struct ManifestQuery {
     #[serde(default)]
     have: Version,
     /// The epoch of the delegation that the edge has. Older edges do not send it.
-    epoch: Option<u64>,
+    epoch: Option<Epoch>,
 }
 
 #[derive(Deserialize)]
@@ -185,9 +185,9 @@ async fn wait_for_replica(state: &AppState, edge: &EdgeId, held: BundlePosition)
     if latest < held && state.edge_ahead_log.allow(edge, Instant::now()) {
         tracing::warn!(
             edge.id = %edge,
-            edge.epoch = held.epoch,
+            edge.epoch = held.epoch.get(),
             edge.version = held.version.get(),
-            authority.epoch = latest.epoch,
+            authority.epoch = latest.epoch.get(),
             bundle.version = latest.version.get(),
             "an edge reports a version above the latest one (unverified). If the report is true, the edge accepts no \
              bundle below that version. Check whether a backup was restored or the clock was set back; a restart of the \

@@ -7,7 +7,10 @@ use axum::{
 use serde::Serialize;
 
 use super::{AppState, problem::Problem};
-use crate::{domain::Version, service::ReloadKeysError};
+use crate::{
+    domain::{Epoch, Version},
+    service::ReloadKeysError,
+};
 
 /// The body of `/healthz` and `/readyz`. Commands compare it with their own database.
 #[derive(Serialize)]
@@ -16,7 +19,7 @@ pub(super) struct Health {
     installation: Option<String>,
     /// The latest bundle version that this server has published.
     version: Version,
-    epoch: u64,
+    epoch: Epoch,
     /// A problem that needs attention but does not make the server unready.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,

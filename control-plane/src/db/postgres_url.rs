@@ -92,7 +92,7 @@ pub enum PostgresUrlError {
     /// `verify-ca` without an authority.
     #[error("`sslmode=verify-ca` requires `sslrootcert`; set it, or `sslmode=verify-full`")]
     NoAuthority,
-    /// `verify-ca` with authorities that anyone can get a certificate of.
+    /// `verify-ca` with authorities that issue certificates to anyone.
     #[error(
         "`sslmode=verify-ca` would also accept any certificate of the authorities that this system trusts: set \
          `sslmode=verify-full`, or the environment variable SSL_CERT_FILE to the file of `sslrootcert`"

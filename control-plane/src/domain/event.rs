@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use token::{Fingerprint, api_key::Kind};
 
 use super::{
-    ApiKey, ApiKeyId, AuthKeyId, EdgeId, ForeignName, IssuedCredential, OperatorId, RoleId, Subject,
+    ApiKey, ApiKeyId, AuthKeyId, EdgeId, Epoch, ForeignName, IssuedCredential, OperatorId, RoleId, Subject,
     UnixSeconds, Version, Watermark, WatermarkScope,
 };
 
@@ -84,7 +84,7 @@ pub enum Event {
     /// A signing key or a generation of API keys was retired.
     KeyRetired { kid: String },
     /// A delegation was signed. `target` names the key that was replaced, if any.
-    AuthorityRenewed { target: &'static str, epoch: u64, snapshot_key: String, tail_key: String },
+    AuthorityRenewed { target: &'static str, epoch: Epoch, snapshot_key: String, tail_key: String },
     /// An issuer was added to the configuration.
     IssuerAdded { issuer: String },
     /// An issuer was removed from the configuration.

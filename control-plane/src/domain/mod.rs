@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod epoch;
 mod error;
 mod event;
 mod foreign;
@@ -13,6 +14,7 @@ mod version;
 
 pub use accounts::{ForeignSubject, Grant, Operator, Role, User};
 pub use api_keys::{ApiKey, ApiKeyState, Generation, PresentedUsername, is_tag_kid, tag_kid};
+pub use epoch::Epoch;
 pub use error::{CoreError, ErrorKind};
 pub use event::{Event, PermissionHolder, RoleName};
 pub use foreign::{AnySubject, ForeignName, IssuerName};

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     db::StoreError,
-    domain::{Actor, Event},
+    domain::{Actor, Epoch, Event},
     service::Service,
 };
 
@@ -43,7 +43,7 @@ pub async fn renew_authority(
     let change = service.change(actor).await?;
     let event = Event::AuthorityRenewed {
         target: replace.map_or("delegation", DelegatedKey::name),
-        epoch,
+        epoch: Epoch::new(epoch),
         snapshot_key: authority.snapshot.public_key().to_string(),
         tail_key: authority.tail.public_key().to_string(),
     };

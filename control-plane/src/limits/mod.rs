@@ -7,4 +7,5 @@ mod reached;
 
 pub use operator::{InstallationSize, count_installation};
 pub use queries::purge;
+pub(crate) use reached::LimitError;
 pub use reached::{LimitKind, LimitReached};

@@ -2,10 +2,12 @@
 //!
 //! Rates are counted in memory by each server. Items are counted in the store, in the transaction that adds one, so that
 //! replicas agree. No limit rejects a revocation: beyond the operator's share, revocations of single tokens are merged (see
-//! [`super::revoke`]), and the operator cannot create AuthKeys.
+//! [`revoke`](crate::revocation::revoke())), and the operator cannot create AuthKeys.
 
-use super::queries as shares;
-use super::reached::{LimitKind, LimitReached};
+use super::{
+    queries as shares,
+    reached::{LimitError, LimitKind, LimitReached},
+};
 use crate::{
     accounts::{operators, roles, users},
     credentials::{api_keys, auth_keys},
@@ -21,17 +23,17 @@ pub(crate) async fn check_auth_key_limit(
     write: &mut Write,
     subject: &Subject,
     now: UnixMillis,
-) -> Result<Result<(), LimitReached>, StoreError> {
+) -> Result<(), LimitError> {
     let limit = service.config.limits.auth_keys;
     if is_reached(limit, auth_keys::count(write, subject, limit).await?) {
-        return Ok(Err(refuse(service, LimitKind::AuthKeys, limit)));
+        return Err(refuse(service, LimitKind::AuthKeys, limit));
     }
     // Deleting an AuthKey adds a watermark, which counts as a revocation.
     if is_share_used_up(service, write, &subject.operator, now).await? {
         let limit = service.config.limits.revocations;
-        return Ok(Err(refuse(service, LimitKind::Revocations, limit)));
+        return Err(refuse(service, LimitKind::Revocations, limit));
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Checks whether an operator may have another item. The transaction must have the version lock.
@@ -40,21 +42,21 @@ pub(crate) async fn check_limit(
     write: &mut Write,
     operator: &OperatorId,
     what: LimitKind,
-) -> Result<Result<(), LimitReached>, StoreError> {
+) -> Result<(), LimitError> {
     let limits = &service.config.limits;
     let (limit, have) = match what {
         LimitKind::ApiKeys => (limits.api_keys, api_keys::count(write, operator, limits.api_keys).await?),
         LimitKind::Users => (limits.users, users::count(write, operator, limits.users).await?),
         LimitKind::Roles => (limits.roles, roles::count(write, operator, limits.roles).await?),
-        LimitKind::AuthKeys | LimitKind::Revocations => return Ok(Ok(())),
+        LimitKind::AuthKeys | LimitKind::Revocations => return Ok(()),
     };
-    Ok(if is_reached(limit, have) { Err(refuse(service, what, limit)) } else { Ok(()) })
+    if is_reached(limit, have) { Err(refuse(service, what, limit)) } else { Ok(()) }
 }
 
 /// Counts what a limit refuses.
-fn refuse(service: &Service, kind: LimitKind, limit: u64) -> LimitReached {
+fn refuse(service: &Service, kind: LimitKind, limit: u64) -> LimitError {
     service.metrics().count_limited(LimitReached::CODE);
-    LimitReached { kind, limit }
+    LimitError::Reached(LimitReached { kind, limit })
 }
 
 /// Returns whether an operator has reached its limit of revocations in the bundle.

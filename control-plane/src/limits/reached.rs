@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::db::StoreError;
+
 /// An operator or user has reached a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitReached {
@@ -57,4 +59,15 @@ impl fmt::Display for LimitReached {
             ),
         }
     }
+}
+
+/// Why there may not be another item.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LimitError {
+    /// There are as many as the limit allows.
+    #[error("{0}")]
+    Reached(LimitReached),
+    /// The items cannot be counted.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

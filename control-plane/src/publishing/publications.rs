@@ -11,13 +11,16 @@ use bundle::Snapshot;
 use tokio::sync::{Notify, watch};
 
 use super::object_cache::ObjectCache;
-use crate::{db::PublishedVersions, domain::Version};
+use crate::{
+    db::PublishedVersions,
+    domain::{Epoch, Version},
+};
 
 /// A signed manifest, with the bundle that an edge assembles from it.
 #[derive(Debug)]
 pub struct Publication {
     /// The epoch of the delegation.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The version of the bundle.
     pub version: Version,
     /// Milliseconds since the Unix epoch.
@@ -35,7 +38,7 @@ pub struct Publication {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BundlePosition {
     /// The epoch of the delegation.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The version of the bundle.
     pub version: Version,
 }

@@ -10,7 +10,7 @@ use bundle::{
 use super::{Publication, PublishError, state::BundleState};
 use crate::{
     config,
-    domain::{UnixMillis, Version},
+    domain::{Epoch, UnixMillis, Version},
     keys::publisher_keys::PublisherKeys,
     platform::data_dir::DataDir,
 };
@@ -81,7 +81,7 @@ impl BundleSigner {
         objects.push(checkpoint);
         let snapshot = self.open(&signed, &objects, issued_at)?;
         self.latest = Some(snapshot.clone());
-        let epoch = self.authority.delegation.epoch();
+        let epoch = Epoch::new(self.authority.delegation.epoch());
         let publication = Publication { epoch, version, issued_at, expires_at, manifest: signed, snapshot };
         Ok((publication, objects))
     }

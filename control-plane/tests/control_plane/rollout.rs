@@ -192,7 +192,7 @@ tokio::select! {
 /// An edge polls but gets no newer bundle, because a proxy in front of the control plane times out earlier.
 async fn edge_without_newer_manifest_is_stale(env: TestEnv) {
 let mut env = env;
-env.set_setting("KEYSTILE_PUBLISHER__LIFETIME", "2s");
+env.set_setting("KEYSTILE_PUBLISHER__LIFETIME", "5s");
 env.set_setting("KEYSTILE_PUBLISHER__RESIGN", "500ms");
 let credentials = ["empty", "good", "stale"].map(|name| env.enroll_edge(name));
 let server = env.serve();

@@ -233,12 +233,12 @@ impl CredentialSource {
 /// does with as many as the platform has in a word.
 fn has_comma(value: &[u8]) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHEST_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    const TOP_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
     let (words, rest) = value.as_chunks();
     let in_word = |word: &[u8; 8]| {
         // A comma becomes a zero byte. The subtraction sets the highest bit of the first zero byte, and of no byte before it.
         let word = u64::from_le_bytes(*word) ^ u64::from_le_bytes([b','; 8]);
-        word.wrapping_sub(ONES) & !word & HIGHEST_BITS != 0
+        word.wrapping_sub(ONES) & !word & TOP_BITS != 0
     };
     words.iter().any(in_word) || rest.contains(&b',')
 }

@@ -81,9 +81,9 @@ pub async fn create_api_key(
         let mut draft = service.draft(actor).await?;
         let now = draft.now();
         ensure_user(service, &mut draft, &owner).await?;
-        let allowed =
-            operator_limits::check_limit(service, draft.db(), &owner.operator, LimitKind::ApiKeys).await?;
-        allowed.map_err(AccountError::LimitReached)?;
+        let checked =
+            operator_limits::check_limit(service, draft.db(), &owner.operator, LimitKind::ApiKeys).await;
+        checked.map_err(AccountError::from)?;
         let new = NewApiKey {
             owner: &owner,
             username: &username,

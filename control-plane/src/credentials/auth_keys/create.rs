@@ -72,8 +72,8 @@ pub async fn create_auth_key(
     let mut draft = service.draft(actor).await?;
     ensure_user(service, &mut draft, subject).await?;
     let now = draft.now();
-    let allowed = operator_limits::check_auth_key_limit(service, draft.db(), subject, now).await?;
-    allowed.map_err(AccountError::LimitReached)?;
+    let checked = operator_limits::check_auth_key_limit(service, draft.db(), subject, now).await;
+    checked.map_err(AccountError::from)?;
     let (key, secret) = new_auth_key(subject, actor, now.seconds());
     auth_keys::insert(draft.db(), &key).await?;
     draft.commit(Event::AuthKeyCreated { auth_key: key.id.clone(), subject: subject.clone() }).await?;

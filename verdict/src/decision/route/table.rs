@@ -379,7 +379,7 @@ mod tests {
             ("GET /a A:get", "line 2: expected method, path and name"),
             ("GET\t/a\tA:get\tx", "line 2: expected method, path and name"),
             ("get\t/a\tA:get", "line 2: `get` is not a method"),
-            ("GET\ta\tA:get", "line 2: `a` does not start"),
+            ("GET\ta\tA:get", "line 2: `a` must start with"),
             ("GET\t/a\tget", "line 2: `get` is not `Tag:operation`"),
             ("GET\t/a\tA:*", "line 2: `A:*` is not `Tag:operation`"),
             ("GET\t/a/**\tA:get", "line 2: a path in a table"),

@@ -114,12 +114,14 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
             return;
         }
     };
-    add_finding(
-        findings,
-        "store",
-        check_store(&service).await,
-        "free disk space, and check that the database is writable and allows as many connections as a server opens",
-    );
+    let written = service
+        .check_writable()
+        .await
+        .map_err(|error| format!("cannot write to the database: {}", describe(&error)));
+    let written = written.map(|()| {
+        format!("{:?}, schema is current, database is writable, keys are readable", service.store_engine())
+    });
+    add_finding(findings, "store", written, "free disk space, and check that the database is writable");
     findings.push(check_journal(&service).await);
     let signed = publishing::preview(&service).await.map_err(|error| describe(&error));
     let signed = signed.map(|publication| format!("version {} signed and verified", publication.version));
@@ -146,23 +148,17 @@ async fn examine(global: &Global, findings: &mut Vec<Finding>) {
         held.map_err(|error| describe(&error)),
         "check that the database is readable",
     );
-    findings.push(check_server_responds(&service, &config).await);
-}
-
-/// Checks that the database can be written, and allows as many connections as a server opens.
-async fn check_store(service: &Service) -> Result<String, String> {
-    service
-        .check_writable()
-        .await
-        .map_err(|error| format!("cannot write to the database: {}", describe(&error)))?;
     let connections = service
         .check_connections()
         .await
-        .map_err(|error| format!("cannot open the connections that a server needs: {}", describe(&error)))?;
-    Ok(format!(
-        "{:?}, schema is current, database is writable, {connections} connections at once, keys are readable",
-        service.store_engine()
-    ))
+        .map(|number| format!("{number} connections to the database at once, as a server opens them"));
+    add_finding(
+        findings,
+        "sessions",
+        connections.map_err(|error| describe(&error)),
+        "raise the limit of connections of the database or of its role; each server opens as many",
+    );
+    findings.push(check_server_responds(&service, &config).await);
 }
 
 /// Reports edges that do not receive or do not accept new bundles.

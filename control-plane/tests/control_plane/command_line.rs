@@ -41,7 +41,8 @@ assert!(stderr.contains("the token is malformed"), "{stderr}");
 async fn doctor_finds_no_problem_after_init(env: TestEnv) {
 let findings = env.json(&["doctor"]);
 let states: Vec<_> = findings.as_array().unwrap().iter().map(|finding| json_text(&finding["state"])).collect();
-assert_eq!(states, ["good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "good", "note"]);
+let (server, others) = states.split_last().unwrap();
+assert!(others.len() == 13 && others.iter().all(|state| state == "good") && server == "note", "{findings}");
 }
 }
 

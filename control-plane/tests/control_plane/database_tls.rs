@@ -31,7 +31,7 @@ fn error(env: &TestEnv, url: &str, trusted_by_system: &Path) -> String {
 #[tokio::test]
 async fn database_connection_is_verified_as_sslmode_demands() {
     let env = TestEnv::on_postgres().await;
-    let authority = env.url.split_once("sslrootcert=").unwrap().1;
+    let authority = &postgres::authority_file();
     let foreign = env.write_file("foreign.pem", &Authority::new("another authority").pem);
     let expected = [
         ("localhost", "sslmode=disable".to_owned(), "no encryption"),
@@ -64,7 +64,7 @@ async fn database_connection_is_verified_as_sslmode_demands() {
 #[tokio::test]
 async fn client_certificate_is_presented() {
     let env = TestEnv::on_postgres().await;
-    let authority = env.url.split_once("sslrootcert=").unwrap().1;
+    let authority = &postgres::authority_file();
     let verified = format!("sslmode=verify-full&sslrootcert={authority}");
     let refused = error(&env, &url(&env, CERTIFIED_USER, "localhost", &verified), Path::new(authority));
     assert!(refused.contains("certificate"), "{refused}");

@@ -235,7 +235,7 @@ async fn read_new_rows(
     let earliest = expiry_bucket(now);
     let mut read = service.store.read().await?;
     if let Some(index) = held {
-        // A clock that was corrected, or a key set of another database, needs what the universe no longer contains.
+        // After the clock was set back, buckets may be needed that the universe no longer contains.
         let is_valid = index.covered_until <= high
             && index.earliest <= earliest
             && blocks::has_compaction(&mut read, index.compaction).await?;

@@ -61,7 +61,8 @@ for_each_backend! {
         assert_eq!(fixture.compact().await, Some((9, 2)));
         let count = files(&env).len();
         assert_eq!(count, 4, "index, members, revoked, pending");
-        let damages: [(&str, fn(&PathBuf)); 5] = [
+        type Damage = fn(&PathBuf);
+        let damages: [(&str, Damage); 5] = [
             ("removed", remove),
             ("flipped", flip_a_bit),
             ("truncated", truncate),

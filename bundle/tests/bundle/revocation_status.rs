@@ -193,7 +193,7 @@ fn replaced_block_is_exact_and_keeps_unchanged_shards() {
         let of_base = objects.iter().filter(|(entry, _)| entry.kind() == ObjectKind::Base);
         of_base.map(|(entry, _)| *entry.sha256()).collect()
     };
-    let half = |number: u64| number % 2 == 0;
+    let half = |number: u64| number.is_multiple_of(2);
     let first = build(None, &|number| number > 9, &half);
     assert_eq!(shards(&first).len(), 2);
     assert_eq!(shards(&build(Some(&first), &|number| number > 9, &half)), shards(&first));

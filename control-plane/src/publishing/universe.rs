@@ -17,7 +17,7 @@
 //!   earlier backup does not have the record, nor does any other database: then everything is read again.
 //!
 //! Files need not be durable: one that is missing, damaged or unfinished does not have its length and checksum. A checksum
-//! suffices, as whoever can write to the data folder can do worse. SHA-256 would take a tenth of the time of a compaction.
+//! suffices, because a process that can write to the data folder can do worse. SHA-256 would take a tenth of the time of a compaction.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -72,7 +72,7 @@ fn expiry_range(expires_from: UnixSeconds) -> ExpiryRange {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Index {
-    /// The compaction that has made it: it holds for a database that has its record.
+    /// The compaction that has made it: it is valid for a database that has its record.
     pub(super) compaction: CompactionMark,
     /// The last second of issue that it covers, of all keys.
     pub(super) covered_until: UnixSeconds,

@@ -286,7 +286,7 @@ impl Fixture {
         built
     }
 
-    /// The block of each token says whether it is revoked.
+    /// The block of each token states whether it is revoked.
     async fn assert_exact(&self, tokens: &[IssuedToken], revoked: &BTreeSet<usize>) {
         let blocks = self.blocks().await;
         for (at, token) in tokens.iter().enumerate() {

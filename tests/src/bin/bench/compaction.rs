@@ -351,7 +351,7 @@ impl Database {
     }
 }
 
-/// The tokens whose fingerprints have at this position digits below these: a share of all, whatever their expiry.
+/// The tokens whose fingerprints have at this position digits below these: a share of all, with any expiry.
 type Digits = (usize, &'static str);
 
 /// 410 of 4,096, a tenth.

@@ -66,7 +66,7 @@ impl Usage {
         })
     }
 
-    /// Returns the CPU time of a process, which may have ended if nobody has waited for it.
+    /// Returns the CPU time of a process, which may have ended if no parent has waited for it.
     pub(crate) fn cpu_seconds_of(process: u32) -> Result<f64> {
         // utime and stime
         Ok(stat_fields(process)?[11..13].iter().sum::<f64>() / clock_ticks_per_second() as f64)

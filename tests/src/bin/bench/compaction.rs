@@ -301,7 +301,7 @@ impl Database {
                         "lower(hex(randomblob(16)))"
                     )
                 ),
-                "SELECT 1".to_owned(),
+                "SELECT '1'".to_owned(),
             ],
             Self::Postgres(_) => [
                 "ALTER TABLE issued DROP CONSTRAINT issued_pkey; DROP INDEX issued_by_session; \

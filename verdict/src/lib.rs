@@ -58,6 +58,6 @@ pub use sync::{
     EDGE_STATUS_HEADER, Enforcement, FetchRequest, FetchStep, Freshness, HEARTBEAT_INTERVAL_MS,
     LEASE_RENEWAL_MS, LeaderRole, Lease, LogLine, MISSING_KEYS_HEADER, MISSING_KEYS_INTERVAL_MS,
     MinimumPosition, ProblemDocument, Progress, ProxyResponse, Refresh, RefreshError, SignedPart,
-    StalePolicy, StalenessWatch, WorkerSummary, WorkerTable,
+    StalePolicy, StalenessWatch, WorkerSummary, WorkerTable, failure_hint,
 };
 pub use token::{Algorithm, Fingerprint, SignatureVerifier, SoftwareVerifier};

@@ -46,6 +46,17 @@ pub(crate) async fn count(executor: &mut impl Executor, sql: &'static str) -> Re
     from_column(&query(sql).fetch_one(executor.connection()).await?, "number")
 }
 
+/// Runs a query that returns one number in the column `number`, of an owner (`$1`) and up to a limit (`$2`).
+pub(crate) async fn count_up_to(
+    executor: &mut impl Executor,
+    sql: &'static str,
+    owner: &str,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let counted = query(sql).bind(owner).bind(to_column(limit)).fetch_one(executor.connection()).await?;
+    from_column(&counted, "number")
+}
+
 /// Returns this many parameters, each as in `template`, which contains `$`: `$1, $2` of `$`, or `($1), ($2)` of `($)`.
 pub(crate) fn parameters(template: &str, count: usize) -> String {
     let parameters: Vec<String> =

@@ -193,7 +193,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "http_request_duration",
-            "UnixMillis to the response, except for manifest requests, in which edges wait",
+            "Time to the response, except for manifest requests, in which edges wait",
             Unit::Seconds,
             metrics.durations.clone(),
         );

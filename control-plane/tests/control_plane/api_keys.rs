@@ -303,7 +303,7 @@ let watermark = publication.snapshot.watermark([bundle::Scope::User(&user("carol
 assert!(again["issued_at"].as_u64().unwrap() > watermark);
 }
 
-/// A restored database lacks the numbers assigned since the backup. UnixMillis, key files and random bytes prevent their reuse.
+/// A restored database lacks the numbers assigned since the backup. Time, key files and random bytes prevent their reuse.
 async fn restored_backup_reuses_no_number_or_generation(env: TestEnv) {
 let alice = format!("{}/alice", env.operator);
 create(&env, &["--user", &alice]);

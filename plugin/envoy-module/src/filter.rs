@@ -5,9 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use verdict::{
-    Admitted, Decision, Forward, Gate, Identity, Reason, Refusal, Request, Response, Stripping, is_grpc,
-};
+use verdict::{Admitted, Decision, Forward, Gate, Reason, Request, Response, Stripping, is_grpc};
 
 use crate::{
     abi::{HeaderMap, Stream, StreamId, WorkerThread},
@@ -224,7 +222,9 @@ impl Filter {
         self.close(&stream.thread());
         let reason = ended.refusal.reason();
         self.worker.counters.count_ended(reason);
-        set_refusal_state(stream, &ended.refusal);
+        for (name, value) in ended.filter_state() {
+            set_state(stream, name, value);
+        }
         Action::refuse(ended.response(self.gate()), reason, "keystile_ended_")
     }
 
@@ -264,20 +264,6 @@ const fn grpc_status(status: u16) -> &'static str {
         404 => "12",
         429 | 502 | 503 | 504 => "14",
         _ => "2",
-    }
-}
-
-fn set_refusal_state(stream: &Stream<'_>, refusal: &Refusal) {
-    let identity = refusal.identity();
-    let state = [
-        ("keystile.reason", Some(refusal.reason().code())),
-        ("keystile.subject", identity.map(Identity::subject)),
-        ("keystile.key_id", identity.and_then(Identity::key_id)),
-    ];
-    for (name, value) in state {
-        if let Some(value) = value {
-            set_state(stream, name, value);
-        }
     }
 }
 

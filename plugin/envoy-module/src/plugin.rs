@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use verdict::{Gate, InlineBundle, LogLine, Policy, Progress, Refresh, Snapshot, StalenessWatch};
+use verdict::{Gate, InlineBundle, LogLine, Policy, RefreshError, Snapshot, StalenessWatch};
 
 use crate::{
     abi::{Main, Stream},
@@ -82,8 +82,13 @@ impl Plugin {
         if let Some(snapshot) = &*source.snapshot() {
             info(&format!("enforcing bundle version {}", snapshot.manifest().version()));
         }
+        // Clients that could predict the hash of caches could choose credentials with the same hash.
+        let Some(seed) = random() else {
+            error("the system has no random numbers");
+            return None;
+        };
         let metrics = Metrics::define(main);
-        let edge = Arc::new(Edge::new(Gate::new(policy), routing, source, main.wake()?, random()));
+        let edge = Arc::new(Edge::new(Gate::new(policy), routing, source, main.wake()?, seed));
         let workers: Vec<Arc<Worker>> =
             (0..main.concurrency()).map(|index| Arc::new(Worker::new(Arc::clone(&edge), index))).collect();
         edge.source.join(&edge, &workers);
@@ -149,23 +154,9 @@ fn log_freshness(freshness: &mut StalenessWatch, gate: &Gate, snapshot: &Snapsho
 
 /// Verifies the bundle of the configuration like one that was fetched. Logs why it is refused.
 fn open_inline_bundle(policy: &Policy, inline: &InlineBundle) -> Option<Arc<Snapshot>> {
-    let lifetime = policy.max_manifest_lifetime_seconds;
-    let (roots, audience) = (policy.root_keys.clone(), policy.audience.clone());
-    let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.minimum_position());
-    let now = now_ms().unwrap_or_default();
-    // Without a pause between the steps: no request is waiting yet.
-    loop {
-        let load = |entry: &_| inline.object(entry).map(Into::into);
-        match refresh.handle_shared(inline.manifest(), now, load) {
-            Ok(Progress::Continue) => {}
-            Ok(Progress::Done) => return refresh.current().cloned(),
-            Err(failure) => {
-                error(&format!(
-                    "the `bundle` of the configuration is refused: {failure} ({})",
-                    failure.code()
-                ));
-                return None;
-            }
-        }
-    }
+    let opened = policy.open_bundle(inline, now_ms().unwrap_or_default());
+    let log = |failure: &RefreshError| {
+        error(&format!("the `bundle` of the configuration is refused: {failure} ({})", failure.code()));
+    };
+    opened.inspect_err(log).ok()
 }

@@ -14,7 +14,7 @@ use std::{
 use arc_swap::{ArcSwapOption, Guard};
 use verdict::{
     ControlPlane, EDGE_STATUS_HEADER, Enforcement, Environment, FetchRequest, FetchStep, Fingerprint,
-    MISSING_KEYS_HEADER, MISSING_KEYS_INTERVAL_MS, Policy, Refresh, Snapshot, WorkerSummary,
+    MISSING_KEYS_HEADER, MISSING_KEYS_INTERVAL_MS, Policy, Refresh, Snapshot, WorkerSummary, failure_hint,
 };
 
 use crate::{
@@ -280,7 +280,8 @@ impl Source {
         counters: &Counters,
         now: u64,
     ) {
-        let random = u64::from_le_bytes(random());
+        // It only spreads the retries of many edges.
+        let random = random().map_or(now, u64::from_le_bytes);
         let outcome = fetcher.refresh.handle_response(request, status.unwrap_or_default(), body, now, random);
         match outcome {
             Ok(FetchStep::Pending | FetchStep::Share(_)) => {}
@@ -295,7 +296,8 @@ impl Source {
             Err(failure) => {
                 counters.count_refresh_failure();
                 let ControlPlane { cluster, credential, .. } = &fetcher.control_plane;
-                let hint = failure_hint(status, cluster, credential.is_some());
+                let hint =
+                    failure_hint(status, CalloutError::CLUSTER_NOT_FOUND, cluster, credential.is_some());
                 warn(&format!(
                     "refresh failed, the current bundle stays in use: {failure} ({}){hint}",
                     failure.code()
@@ -329,40 +331,17 @@ fn source_key(policy: &Policy, control_plane: &ControlPlane) -> Fingerprint {
     Fingerprint::digest(format!("{key:?}").as_bytes())
 }
 
-/// Returns what to check if a request was not sent, or was sent without a valid credential.
-fn failure_hint(status: Result<u16, CalloutError>, cluster: &str, has_credential: bool) -> String {
-    match status {
-        Err(error @ CalloutError::CLUSTER_NOT_FOUND) => {
-            format!("; the host refused to send it ({error}): is there a cluster `{cluster}`?")
-        }
-        Err(error) => format!(
-            "; the host did not send it ({error}): where it adds the edge credential, as Envoy's `credential_injector` \
-             does, is the file with the secret there, and may the host read it?"
-        ),
-        Ok(401) if has_credential => {
-            "; the edge credential is wrong, or was removed or replaced: `keystile edge \
-             rotate` makes another"
-                .into()
-        }
-        Ok(401) => format!(
-            "; the host adds no edge credential to requests for the cluster `{cluster}`, or one that is wrong, or was \
-             removed or replaced: `keystile edge rotate` makes another"
-        ),
-        Ok(_) => String::new(),
-    }
-}
-
 /// Returns milliseconds since the Unix epoch, or `None` if the clock is before it.
 pub(crate) fn now_ms() -> Option<u64> {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
-/// Returns random bytes, or zeros if the system has none.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
+/// Returns random bytes, or `None` if the system has none.
+pub(crate) fn random<const N: usize>() -> Option<[u8; N]> {
     use ring::rand::{SecureRandom as _, SystemRandom};
     let mut bytes = [0; N];
-    let _ = SystemRandom::new().fill(&mut bytes);
-    bytes
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Returns the environment of the process.

@@ -142,14 +142,13 @@ impl Lane {
 
 impl State {
     fn lane(&mut self, route: Option<&Arc<Route>>, seed: &[u8]) -> &mut Lane {
-        let Some(route) = route else { return &mut self.listener };
-        let at = self.routes.iter().position(|(known, _)| Arc::ptr_eq(known, route));
-        match at {
-            Some(at) if at < self.routes.len() => {}
-            _ => self.routes.push((Arc::clone(route), Lane::new(route.gate(), seed))),
-        }
-        let last = self.routes.len().saturating_sub(1);
-        self.routes.get_mut(at.unwrap_or(last)).map_or(&mut self.listener, |(_, lane)| lane)
+        let Self { listener, routes, .. } = self;
+        let Some(route) = route else { return listener };
+        let at = routes.iter().position(|(known, _)| Arc::ptr_eq(known, route)).unwrap_or_else(|| {
+            routes.push((Arc::clone(route), Lane::new(route.gate(), seed)));
+            routes.len().saturating_sub(1)
+        });
+        routes.get_mut(at).map_or(listener, |(_, lane)| lane)
     }
 
     fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {

@@ -12,7 +12,7 @@ use fastly::{
 };
 use verdict::{
     Cache, Decision, Entry, FetchRequest, FetchStep, Fingerprint, Forward, ForwardedHeader, Gate,
-    InlineBundle, Policy, Progress, Refresh, Request as Head, SoftwareVerifier,
+    InlineBundle, Policy, Refresh, Request as Head, SoftwareVerifier,
 };
 
 /// The stores and backends of the service.
@@ -156,8 +156,8 @@ fn send(request: FetchRequest) -> (u16, Vec<u8>) {
 
 fn load(refresh: &mut Refresh, bundle: &[u8], now: u64) {
     let Some(bundle) = InlineBundle::from_bytes(bundle) else { return };
-    let object = |entry: &Entry| bundle.object(entry).map(Into::into);
-    while let Ok(Progress::Continue) = refresh.handle_shared(bundle.manifest(), now, object) {}
+    // A refused bundle is not used, and the current one stays.
+    let _ = refresh.load_inline(&bundle, now);
 }
 
 fn unavailable(why: &str) -> Response {

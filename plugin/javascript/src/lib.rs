@@ -8,7 +8,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use verdict::{
     BareCredential, Cache, Decision, Environment, FetchStep, Fingerprint, Gate, InlineBundle, LogLine,
-    Policy, Progress, Refresh, Request, StalenessWatch,
+    Policy, Refresh, Request, StalenessWatch,
 };
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
@@ -254,14 +254,8 @@ impl Core {
 
 impl Core {
     fn load_inline(&mut self, bundle: &InlineBundle, now: f64) -> Result<(), JsValue> {
-        loop {
-            let object = |entry: &_| bundle.object(entry).map(Into::into);
-            match self.refresh.handle_shared(bundle.manifest(), milliseconds(now), object) {
-                Ok(Progress::Continue) => {}
-                Ok(Progress::Done) => return Ok(()),
-                Err(failure) => return Err(error_text(&format!("{failure} ({})", failure.code()))),
-            }
-        }
+        let loaded = self.refresh.load_inline(bundle, milliseconds(now));
+        loaded.map_err(|failure| error_text(&format!("{failure} ({})", failure.code())))
     }
 }
 

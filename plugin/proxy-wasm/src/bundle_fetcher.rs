@@ -7,7 +7,7 @@ use proxy_wasm::types::{BufferType, MapType};
 use verdict::{
     Cache, ControlPlane, EDGE_STATUS_HEADER, Enforcement, FetchRequest, FetchStep, Fingerprint, Gate,
     HEARTBEAT_INTERVAL_MS, LEASE_RENEWAL_MS, MISSING_KEYS_HEADER, Policy, Progress, Refresh, RefreshError,
-    Snapshot, WorkerSummary,
+    Snapshot, WorkerSummary, failure_hint,
 };
 
 use crate::{
@@ -490,36 +490,13 @@ impl BundleFetcher {
                     return;
                 }
                 let ControlPlane { cluster, credential, .. } = &self.control_plane;
-                let hint = failure_hint(status, cluster, credential.is_some());
+                let hint = failure_hint(status, HostError::BAD_ARGUMENT, cluster, credential.is_some());
                 warn(&format!(
                     "refresh failed, the current bundle stays in use: {failure} ({}){hint}",
                     failure.code()
                 ));
             }
         }
-    }
-}
-
-/// Returns what to check if a request was not sent, or was sent without a valid credential.
-fn failure_hint(status: Result<u16, HostError>, cluster: &str, has_credential: bool) -> String {
-    match status {
-        Err(error @ HostError::BAD_ARGUMENT) => {
-            format!("; the host refused to send it ({error}): is there a cluster `{cluster}`?")
-        }
-        Err(error) => format!(
-            "; the host did not send it ({error}): where it adds the edge credential, as Envoy's `credential_injector` \
-             does, is the file with the secret there, and may the host read it?"
-        ),
-        Ok(401) if has_credential => {
-            "; the edge credential is wrong, or was removed or replaced: `keystile edge \
-             rotate` makes another"
-                .into()
-        }
-        Ok(401) => format!(
-            "; the host adds no edge credential to requests for the cluster `{cluster}`, or one that is wrong, or was \
-             removed or replaced: `keystile edge rotate` makes another"
-        ),
-        Ok(_) => String::new(),
     }
 }
 

@@ -7,8 +7,8 @@ use proxy_wasm::{
     types::{BufferType, ContextType},
 };
 use verdict::{
-    Cache, Checked, Ended, Enforcement, Environment, Gate, Identity, InlineBundle, LogLine, OpenStreams,
-    Policy, Progress, Refresh, Snapshot, StalenessWatch,
+    Cache, Checked, Ended, Enforcement, Environment, Gate, InlineBundle, LogLine, OpenStreams, Policy,
+    RefreshError, Snapshot, StalenessWatch,
 };
 
 use crate::{
@@ -304,16 +304,9 @@ fn end_refused_streams(
     reason = "a host fails here seldom, and the stream is needed for another attempt"
 )]
 fn end_stream(gate: &Gate, mut stream: Ended<StreamEnd>) -> Result<(), (Ended<StreamEnd>, HostError)> {
-    let code = stream.refusal.reason().code();
-    let identity = stream.refusal.identity();
-    let state = [
-        ("keystile.reason", Some(code)),
-        ("keystile.subject", identity.map(Identity::subject)),
-        ("keystile.key_id", identity.and_then(Identity::key_id)),
-    ];
-    for (name, value) in state {
+    for (name, value) in stream.filter_state() {
         // Filter state is for the access log only.
-        let _ = value.map(|value| hostcalls::set_property(name, value.as_bytes()));
+        let _ = hostcalls::set_property(name, value.as_bytes());
     }
     let response = stream.response(gate);
     match send_response(stream.handle, &response, stream.refusal.reason(), "keystile_ended_") {
@@ -339,23 +332,9 @@ fn log_freshness(freshness: &mut StalenessWatch, worker: &Worker, now: u64) {
 
 /// Verifies the bundle of the configuration like one that was fetched. Logs why it is refused.
 fn open_inline_bundle(policy: &Policy, inline: &InlineBundle) -> Option<Arc<Snapshot>> {
-    let lifetime = policy.max_manifest_lifetime_seconds;
-    let (roots, audience) = (policy.root_keys.clone(), policy.audience.clone());
-    let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.minimum_position());
-    let now = hostcalls::now_ms().unwrap_or_default();
-    // Without a pause between the steps: no request is waiting yet.
-    loop {
-        let load = |entry: &_| inline.object(entry).map(Into::into);
-        match refresh.handle_shared(inline.manifest(), now, load) {
-            Ok(Progress::Continue) => {}
-            Ok(Progress::Done) => return refresh.current().cloned(),
-            Err(failure) => {
-                error(&format!(
-                    "the `bundle` of the configuration is refused: {failure} ({})",
-                    failure.code()
-                ));
-                return None;
-            }
-        }
-    }
+    let opened = policy.open_bundle(inline, hostcalls::now_ms().unwrap_or_default());
+    let log = |failure: &RefreshError| {
+        error(&format!("the `bundle` of the configuration is refused: {failure} ({})", failure.code()));
+    };
+    opened.inspect_err(log).ok()
 }

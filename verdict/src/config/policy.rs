@@ -1,9 +1,9 @@
 //! The plugin configuration.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 use core::ops::Deref;
 
-use bundle::{InlineBundle, PublicKey};
+use bundle::{Incomplete, InlineBundle, PublicKey, Snapshot};
 use serde::{Deserialize, Deserializer};
 use token::{
     api_key::{InvalidPrefix, Prefix},
@@ -11,7 +11,6 @@ use token::{
 };
 
 use crate::{
-    MinimumPosition,
     config::{
         self, Environment, bounded, bounded_usize, checked, environment::variable_name, non_empty,
         one_or_more,
@@ -23,6 +22,7 @@ use crate::{
     },
     identity::ForeignIssuer,
     response::{ResponseConfig, UpstreamIdentity},
+    sync::{MinimumPosition, Refresh, RefreshError},
 };
 
 /// Default of `cache_entries`. An entry takes about 500 bytes plus the claims that rules use, so the cache takes 2 MB.
@@ -323,6 +323,19 @@ impl Policy {
     /// Returns the minimum epoch and version of a bundle.
     pub const fn minimum_position(&self) -> MinimumPosition {
         MinimumPosition { epoch: self.0.min_epoch, version: self.0.min_version }
+    }
+
+    /// Verifies a bundle like one that was fetched. `now` is in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the bundle was rejected.
+    pub fn open_bundle(&self, bundle: &InlineBundle, now: u64) -> Result<Arc<Snapshot>, RefreshError> {
+        let (roots, audience) = (self.root_keys.clone(), self.audience.clone());
+        let lifetime = self.max_manifest_lifetime_seconds;
+        let mut refresh = Refresh::new(roots, audience, 0, lifetime, self.minimum_position());
+        refresh.load_inline(bundle, now)?;
+        refresh.current().cloned().ok_or(RefreshError::Incomplete(Incomplete("no bundle was loaded")))
     }
 
     /// Takes the inline bundle out of the configuration, if it has one.

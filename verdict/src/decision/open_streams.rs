@@ -141,6 +141,18 @@ struct Round<'a, H> {
 }
 
 impl<H> Ended<H> {
+    /// Returns the names and values for the host's filter state, from which access logs tell why the stream ended.
+    pub fn filter_state(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let identity = self.refusal.identity();
+        [
+            ("keystile.reason", Some(self.refusal.reason().code())),
+            ("keystile.subject", identity.map(Identity::subject)),
+            ("keystile.key_id", identity.and_then(Identity::key_id)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+
     /// Returns the response, for a stream whose response has not begun.
     pub fn response(&self, gate: &Gate) -> Response {
         let stream = self.stream.as_ref();

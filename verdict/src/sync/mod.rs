@@ -9,7 +9,7 @@ pub use freshness::{Freshness, LogLine, StalePolicy, StalenessWatch};
 pub use lease::{LEASE_RENEWAL_MS, LeaderRole, Lease};
 pub use refresh::{
     FetchRequest, FetchStep, MinimumPosition, ProblemDocument, Progress, ProxyResponse, Refresh,
-    RefreshError, SignedPart,
+    RefreshError, SignedPart, failure_hint,
 };
 pub use worker_table::{
     EDGE_STATUS_HEADER, Enforcement, HEARTBEAT_INTERVAL_MS, MISSING_KEYS_HEADER, MISSING_KEYS_INTERVAL_MS,

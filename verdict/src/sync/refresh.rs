@@ -3,13 +3,13 @@
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
-use bundle::{Entry, Incomplete, Manifest, ObjectKind, Objects, PublicKey, Snapshot};
+use bundle::{Entry, Incomplete, InlineBundle, Manifest, ObjectKind, Objects, PublicKey, Snapshot};
 
 mod error;
 mod fetch_request;
 mod wait;
 
-pub use error::{ProblemDocument, ProxyResponse, RefreshError, SignedPart};
+pub use error::{ProblemDocument, ProxyResponse, RefreshError, SignedPart, failure_hint};
 pub use fetch_request::FetchRequest;
 use wait::Wait;
 
@@ -299,6 +299,18 @@ impl Refresh {
                 self.objects.open(&manifest, entry, bytes)?;
             }
         }
+    }
+
+    /// Loads a bundle that a host has as a whole. Expired bundles are loaded too, as by
+    /// [`handle_shared`](Self::handle_shared).
+    ///
+    /// # Errors
+    ///
+    /// Returns why the bundle was rejected. The current bundle is kept.
+    pub fn load_inline(&mut self, bundle: &InlineBundle, now: u64) -> Result<(), RefreshError> {
+        let object = |entry: &Entry| bundle.object(entry).map(Into::into);
+        while self.handle_shared(bundle.manifest(), now, object)? == Progress::Continue {}
+        Ok(())
     }
 
     /// Aborts the requests in progress, because another worker has become leader.

@@ -108,14 +108,8 @@ pub async fn count(
     operator: &OperatorId,
     limit: u64,
 ) -> Result<u64, StoreError> {
-    let found = query(
-        "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM roles WHERE operator_id = $1 LIMIT $2) AS counted",
-    )
-    .bind(operator.as_str())
-    .bind(row::to_column(limit))
-    .fetch_one(executor.connection())
-    .await?;
-    row::from_column(&found, "number")
+    let statement = "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM roles WHERE operator_id = $1 LIMIT $2) AS counted";
+    row::count_up_to(executor, statement, operator.as_str(), limit).await
 }
 
 /// Attaches a role to a user. Returns whether it was not attached before.

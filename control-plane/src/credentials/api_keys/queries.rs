@@ -165,14 +165,8 @@ pub async fn count(
     operator: &OperatorId,
     limit: u64,
 ) -> Result<u64, StoreError> {
-    let found = query(
-        "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM api_keys WHERE operator_id = $1 AND state <> 'expired' LIMIT $2) AS counted",
-    )
-    .bind(operator.as_str())
-    .bind(row::to_column(limit))
-    .fetch_one(executor.connection())
-    .await?;
-    row::from_column(&found, "number")
+    let statement = "SELECT COUNT(*) AS number FROM (SELECT 1 AS one FROM api_keys WHERE operator_id = $1 AND state <> 'expired' LIMIT $2) AS counted";
+    row::count_up_to(executor, statement, operator.as_str(), limit).await
 }
 
 /// Returns the API keys of a scope that were issued at or before an instant.

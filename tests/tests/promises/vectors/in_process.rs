@@ -3,9 +3,7 @@
 use harness::vectors::{self, Expected, Forwarded, Line, Response};
 use serde_json::Value;
 use std::sync::Arc;
-use verdict::{
-    Cache, Decision, Forward, Gate, Policy, Progress, Refresh, Request, Snapshot, SoftwareVerifier,
-};
+use verdict::{Cache, Decision, Forward, Gate, Policy, Request, Snapshot, SoftwareVerifier};
 
 pub(super) struct Edge {
     gate: Gate,
@@ -19,14 +17,7 @@ impl Edge {
         let text = configuration.to_string();
         let mut policy =
             Policy::from_json(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {configuration:#}"));
-        let snapshot = policy.take_bundle().map(|inline| {
-            let (roots, audience) = (policy.root_keys.clone(), policy.audience.clone());
-            let lifetime = policy.max_manifest_lifetime_seconds;
-            let mut refresh = Refresh::new(roots, audience, 0, lifetime, policy.minimum_position());
-            let object = |entry: &_| inline.object(entry).map(Into::into);
-            while refresh.handle_shared(inline.manifest(), now, object).unwrap() != Progress::Done {}
-            Arc::clone(refresh.current().unwrap())
-        });
+        let snapshot = policy.take_bundle().map(|inline| policy.open_bundle(&inline, now).unwrap());
         let cache = Cache::new(policy.cache_entries, b"vectors");
         Self { gate: Gate::new(policy), snapshot, cache }
     }

@@ -198,3 +198,33 @@ impl From<AdvanceError> for RefreshError {
         }
     }
 }
+
+/// Returns what to check if a request was not sent, or was sent without a valid credential.
+///
+/// `status` is that of the response, or the host's error, and `unknown_cluster` the error of a host without that cluster.
+pub fn failure_hint<E: fmt::Display + PartialEq>(
+    status: Result<u16, E>,
+    unknown_cluster: E,
+    cluster: &str,
+    has_credential: bool,
+) -> String {
+    match status {
+        Err(error) if error == unknown_cluster => {
+            format!("; the host refused to send it ({error}): is there a cluster `{cluster}`?")
+        }
+        Err(error) => format!(
+            "; the host did not send it ({error}): where it adds the edge credential, as Envoy's `credential_injector` \
+             does, is the file with the secret there, and may the host read it?"
+        ),
+        Ok(401) if has_credential => {
+            "; the edge credential is wrong, or was removed or replaced: `keystile edge \
+             rotate` makes another"
+                .into()
+        }
+        Ok(401) => format!(
+            "; the host adds no edge credential to requests for the cluster `{cluster}`, or one that is wrong, or was \
+             removed or replaced: `keystile edge rotate` makes another"
+        ),
+        Ok(_) => String::new(),
+    }
+}
